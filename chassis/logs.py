@@ -1,0 +1,38 @@
+"""JSON logs on standard output, one object a line, with the ids of the call that caused them."""
+
+import logging
+import sys
+from contextvars import ContextVar
+
+from pythonjsonlogger.json import JsonFormatter
+
+call_method: ContextVar[str] = ContextVar("call_method", default="")
+call_request_id: ContextVar[str] = ContextVar("call_request_id", default="")
+
+
+class _CallIds(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        if method := call_method.get():
+            record.method = method
+        if request_id := call_request_id.get():
+            record.request_id = request_id
+        return True
+
+
+def configure(service: str, level: str) -> None:
+    """Sends every log record of this process to standard output as JSON. Raises ValueError on an unknown level."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(_CallIds())
+    handler.setFormatter(
+        JsonFormatter(
+            "{levelname}{name}{message}",
+            style="{",
+            rename_fields={"levelname": "level", "name": "logger"},
+            static_fields={"service": service},
+            timestamp="time",
+        )
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # Their own reconnect chatter repeats what our supervisors say once.
+    for noisy in ("aio_pika", "aiormq", "psycopg.pool", "apscheduler"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -1,0 +1,101 @@
+"""The life of a process: start everything, serve until SIGTERM, stop in order within a bounded time."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+
+from chassis import logs, metrics
+from chassis.server import Check, Health, build
+from chassis.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CALLS_GRACE_S = 4.0
+STEP_TIMEOUT_S = 4.0
+STOP_TIMEOUT_S = 9.0
+
+
+@dataclass(frozen=True)
+class Process:
+    """A service as its composition root describes it.
+
+    `open` is awaited in order before anything is served. `background` coroutines run until the end; one that fails ends
+    the process. On SIGTERM: health turns NOT_SERVING, `drain` is awaited in order (stop taking work, finish what is in
+    hand), then the gRPC port closes, the background is cancelled, and `close` is awaited in order.
+    """
+
+    name: str
+    settings: Settings
+    register: Callable[[grpc.aio.Server], Sequence[str]]
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    open: Sequence[Callable[[], Awaitable[None]]] = ()
+    background: Sequence[Callable[[], Coroutine[None, None, None]]] = ()
+    drain: Sequence[Callable[[], Awaitable[None]]] = ()
+    close: Sequence[Callable[[], Awaitable[None]]] = ()
+
+
+def run(process: Process) -> None:
+    """Runs the process to its end. Raises whatever ended it other than SIGTERM or SIGINT."""
+    logs.configure(process.name, process.settings.log_level)
+    asyncio.run(_live(process))
+
+
+async def _live(process: Process) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    for prepare in process.open:
+        await prepare()
+    health = Health(process.checks)
+    server, services = build(process.register, health)
+    port = server.add_insecure_port(process.settings.listen_address)
+    metrics.serve(process.settings.metrics_address)
+    await health.begin(services)
+    tasks = [asyncio.create_task(begin(), name=begin.__qualname__) for begin in (health.run, *process.background)]
+    await server.start()
+    log.info("listening", extra={"port": port, "metrics": process.settings.metrics_address})
+    try:
+        await _until_stopped(stop, tasks)
+    finally:
+        await _stop(process, health, server, tasks)
+
+
+async def _until_stopped(stop: asyncio.Event, tasks: Sequence["asyncio.Task[None]"]) -> None:
+    waiting = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    for task in done - {waiting}:
+        task.result()
+        raise RuntimeError(f"{task.get_name()} ended by itself")
+
+
+async def _stop(
+    process: Process, health: Health, server: grpc.aio.Server, tasks: Sequence["asyncio.Task[None]"]
+) -> None:
+    log.info("stopping")
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await health.stop()
+            for step in process.drain:
+                await _step(step)
+            await server.stop(CALLS_GRACE_S)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for step in process.close:
+                await _step(step)
+    except TimeoutError:
+        log.error("did not stop within %s s, leaving what is unfinished to the next start", STOP_TIMEOUT_S)
+    log.info("stopped")
+
+
+async def _step(step: Callable[[], Awaitable[None]]) -> None:
+    try:
+        async with asyncio.timeout(STEP_TIMEOUT_S):
+            await step()
+    except TimeoutError:
+        log.error("%s took longer than %s s", step.__qualname__, STEP_TIMEOUT_S)

@@ -1,0 +1,1 @@
+"""The words that services share: routing keys, queues, reasons, ids."""

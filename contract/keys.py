@@ -1,0 +1,44 @@
+"""Routing keys of the topic exchange, who must take them, and which payload each carries."""
+
+from typing import Final
+
+from chassis.topology import WorkQueue
+
+EXCHANGE: Final = "tickets"
+
+RESERVATION_REQUESTED: Final = "ticket.reservation.requested"
+CANCEL_REQUESTED: Final = "ticket.reservation.cancel_requested"
+PAYMENT_REQUESTED: Final = "ticket.payments.requested"
+REFUND_REQUESTED: Final = "ticket.refunds.requested"
+
+PAYMENT_APPROVED: Final = "ticket.payments.approved"
+PAYMENT_REJECTED: Final = "ticket.payments.rejected"
+REFUND_COMPLETED: Final = "ticket.refunds.completed"
+
+RESERVED: Final = "ticket.reserved"
+REJECTED: Final = "ticket.reservation.rejected"
+PARTIALLY_PAID: Final = "ticket.partially_paid"
+SOLD: Final = "ticket.sold"
+CANCELLED: Final = "ticket.cancelled"
+EXPIRED: Final = "ticket.expired"
+RESERVATION_UPDATED: Final = "ticket.reservation.updated"
+EVENT_UPDATED: Final = "ticket.event.updated"
+
+RESERVATION_COMMANDS: Final = WorkQueue("reservations.commands", (RESERVATION_REQUESTED,), service="reservations")
+# Money has its own queues: it never waits behind a rush of Reserve commands.
+RESERVATION_MONEY: Final = WorkQueue(
+    "reservations.money",
+    (CANCEL_REQUESTED, PAYMENT_APPROVED, PAYMENT_REJECTED, REFUND_COMPLETED),
+    service="reservations",
+)
+PAYMENT_CHARGES: Final = WorkQueue("payments.charges", (PAYMENT_REQUESTED,), service="payments")
+PAYMENT_REFUNDS: Final = WorkQueue("payments.refunds", (REFUND_REQUESTED,), service="payments")
+
+RESERVATIONS_QUEUES: Final = (RESERVATION_COMMANDS, RESERVATION_MONEY)
+PAYMENTS_QUEUES: Final = (PAYMENT_CHARGES, PAYMENT_REFUNDS)
+
+REQUIRED: Final = frozenset(key for queue in (*RESERVATIONS_QUEUES, *PAYMENTS_QUEUES) for key in queue.routing_keys)
+"""Keys that a consumer is bound to take: a message of theirs that comes back unrouted is an alarm."""
+
+WATCHED: Final = (RESERVED, REJECTED, PARTIALLY_PAID, SOLD, CANCELLED, EXPIRED, RESERVATION_UPDATED, EVENT_UPDATED)
+"""Facts for whoever listens, gateways' watches among them. Never one of REQUIRED, or `mandatory` would prove nothing."""
