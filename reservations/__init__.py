@@ -1,0 +1,1 @@
+"""Holds, sells and releases tickets: the owner of events, tickets, reservations and what payments are to them."""
