@@ -1,0 +1,175 @@
+"""The commands of the stack: `python -m deploy up|down|status|logs|migrate|clean`, most also a make target."""
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from deploy import compose, environment, postgres
+from deploy.errors import StackError
+from deploy.facts import External
+from deploy.migrate import migrate as migrate_database
+from deploy.services import GATEWAY_PORT, NAMES, SERVICES, SETTING_PREFIX
+from deploy.stack import GATEWAY_PORT_VARIABLE, Stack
+from deploy.status import statuses
+
+RUN_DIR_VARIABLE: Final = f"{SETTING_PREFIX}RUN_DIR"
+_ROOT: Final = Path(__file__).resolve().parent.parent
+_LOG_LINES: Final = 50
+
+app = typer.Typer(help="The local TicketRush stack.", no_args_is_help=True, add_completion=False)
+console = Console(highlight=False)
+
+
+@app.command()
+def up() -> None:
+    """Start what does not run, and wait until all of it is ready."""
+    with _told(), console.status("Bringing up the stack ..."):
+        if _by_compose():
+            compose.up(_run_dir(), _say)
+        else:
+            _stack().up()
+    _show()
+
+
+@app.command()
+def down() -> None:
+    """Stop everything; the data stays."""
+    with _told(), console.status("Stopping the stack ..."):
+        if _by_compose():
+            compose.down(_say)
+        else:
+            _stack().down()
+
+
+@app.command()
+def status() -> None:
+    """Show what runs, and where; exits with 1 unless all of it is ready."""
+    if not _show():
+        raise typer.Exit(1)
+
+
+@app.command()
+def logs(
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"Of which parts: {', '.join(NAMES)}. All by default.")
+    ] = None,
+    follow: Annotated[bool | None, typer.Option(help="Go on until Ctrl-C; the default on a terminal.")] = None,
+) -> None:
+    """Show the ends of the logs."""
+    names = names or list(NAMES)
+    follow = sys.stdout.isatty() if follow is None else follow
+    with _told():
+        if _by_compose():
+            compose.logs(names, follow=follow, lines=_LOG_LINES)
+        files = [str(file) for file in map(_stack().log, names) if file.exists()]
+        if not files:
+            raise StackError("there are no logs yet; start the stack with: make up")
+    sys.stdout.flush()
+    os.execvp("tail", ["tail", f"--lines={_LOG_LINES}", *(["--follow=name"] if follow else []), *files])
+
+
+@app.command()
+def migrate() -> None:
+    """Make roles, schemas and tables in the database at DATABASE_URL, with the passwords in the environment."""
+    with _told():
+        url = os.environ.get("DATABASE_URL")
+        if not url:
+            raise StackError("DATABASE_URL is not set")
+        passwords = {name: os.environ.get(name, "") for name in environment.PASSWORD_VARIABLES}
+        asyncio.run(migrate_database(url, passwords, _say))
+
+
+@app.command()
+def clean() -> None:
+    """Stop everything and remove its data."""
+    with _told():
+        if _by_compose():
+            compose.clean(_say)
+            return
+        stack = _stack()
+        if (stack.run_dir / "state").is_dir():
+            stack.down()
+            postgres.remove_data(stack.run_dir)
+            shutil.rmtree(stack.run_dir)
+
+
+def _stack() -> Stack:
+    """The stack as the environment asks for it; every service gets the TICKETRUSH_* variables that we do not set."""
+    ours = {"RUN_DIR", GATEWAY_PORT_VARIABLE.removeprefix(SETTING_PREFIX), "LISTEN_ADDRESS", "METRICS_ADDRESS"}
+    ours |= {setting for service in SERVICES for setting in service.settings}
+    ours |= {name.removeprefix(SETTING_PREFIX) for name in environment.PASSWORD_VARIABLES}
+    given = {
+        name.removeprefix(SETTING_PREFIX): value
+        for name, value in os.environ.items()
+        if name.startswith(SETTING_PREFIX)
+    }
+    common = {name: value for name, value in given.items() if name not in ours}
+    return Stack(
+        _run_dir(),
+        gateway_port=_gateway_port(),
+        settings={service.name: common for service in SERVICES},
+        external=External(
+            os.environ.get("DATABASE_URL"), os.environ.get("AMQP_URL"), os.environ.get("RABBITMQ_MANAGEMENT_URL")
+        ),
+        say=_say,
+    )
+
+
+def _run_dir() -> Path:
+    return Path(os.environ.get(RUN_DIR_VARIABLE) or _ROOT / ".run")
+
+
+def _gateway_port() -> int:
+    text = os.environ.get(GATEWAY_PORT_VARIABLE) or str(GATEWAY_PORT)
+    if not (text.isdigit() and int(text) <= 65_535):
+        raise StackError(f"{GATEWAY_PORT_VARIABLE} must be a port, or 0 for a free one, not {text!r}")
+    return int(text)
+
+
+def _by_compose() -> bool:
+    runtime = os.environ.get("RUNTIME") or "local"
+    if runtime not in {"local", "compose"}:
+        raise StackError(f"RUNTIME must be local or compose, not {runtime!r}")
+    return runtime == "compose"
+
+
+def _show() -> bool:
+    """Prints the table of parts; whether all are ready."""
+    with _told():
+        parts = statuses(_stack())
+    if not parts:
+        _say("nothing was started yet; start the stack with: make up")
+        return False
+    table = Table("part", "state", "pid", "address", "page in a browser", header_style="bold")
+    for part in parts:
+        state = "[green]ready[/]" if part.ready else "[red]not serving[/]" if part.pid else "[red]down[/]"
+        table.add_row(part.name, state, str(part.pid or ""), part.address, part.page)
+    console.print(table)
+    return all(part.ready for part in parts)
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Ends the command with the message of what it cannot do."""
+    try:
+        yield
+    except StackError as error:
+        Console(stderr=True, highlight=False).print(f"error: {error}", markup=False, soft_wrap=True, style="red")
+        raise typer.Exit(1) from error
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m deploy")

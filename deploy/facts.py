@@ -1,0 +1,44 @@
+"""Where everything of a local stack is: what `.run/stack.env` says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from deploy import postgres, rabbitmq
+from deploy.environment import ADMINISTRATOR_PASSWORD, role_url
+from deploy.services import LOOPBACK, RABBITMQ, ROLES, SERVICES
+
+
+@dataclass(frozen=True)
+class External:
+    """Servers that somebody else runs, to be used instead of private ones."""
+
+    database_url: str | None = None
+    amqp_url: str | None = None
+    management_url: str | None = None
+
+
+def gather(run_dir: Path, ports: Mapping[str, int], passwords: Mapping[str, str], external: External) -> dict[str, str]:
+    """Every fact: the addresses of the services, the URLs of the servers, and each role's own URL."""
+    facts: dict[str, str] = {}
+    for service in SERVICES:
+        facts[service.address] = f"{LOOPBACK}:{ports[service.name]}"
+        facts[service.metrics_address] = f"{LOOPBACK}:{ports[service.name + '_metrics']}"
+    facts["DATABASE_URL"] = external.database_url or postgres.url(ports["postgres"], passwords[ADMINISTRATOR_PASSWORD])
+    facts["AMQP_URL"] = external.amqp_url or rabbitmq.url(ports["rabbitmq"])
+    facts["RABBITMQ_MANAGEMENT_URL"] = _management_url(ports, external)
+    for role in ROLES:
+        facts[role.database_url] = role_url(facts["DATABASE_URL"], role, passwords[role.password_variable])
+    facts["PROVIDER_STORE_PATH"] = str(run_dir / "provider.db")
+    return facts
+
+
+def _management_url(ports: Mapping[str, int], external: External) -> str:
+    if external.amqp_url is None:
+        return f"http://{LOOPBACK}:{ports['rabbitmq_management']}"
+    # RabbitMQ's own default, unless we are told.
+    return (
+        external.management_url
+        or f"http://{urlsplit(external.amqp_url).hostname}:{RABBITMQ.ports['rabbitmq_management']}"
+    )

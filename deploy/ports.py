@@ -1,0 +1,69 @@
+"""Loopback ports, chosen free once and kept from then on."""
+
+import json
+import secrets
+import socket
+from collections.abc import Collection
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from deploy.errors import StackError
+from deploy.process import wait_until, write_atomically
+from deploy.services import LOOPBACK
+
+# Below the range from which Linux takes the local port of outgoing connections (ip_local_port_range): a port that is
+# ours while its service is down must not be lent to a client in between.
+_RANGE: Final = range(20_000, 32_000)
+_ATTEMPTS_MAX: Final = 1_000
+_RELEASE_DEADLINE_S: Final = 2.0
+
+
+class Ports:
+    """Which port is whose under one run directory, remembered in `state/ports.json`."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._file = run_dir / "state" / "ports.json"
+        self._chosen: dict[str, int] = json.loads(self._file.read_text()) if self._file.exists() else {}
+
+    def settle(self, wanted: Collection[str], held: Collection[str]) -> dict[str, int]:
+        """A port for each name: the one it had, unless somebody else took it meanwhile. `held` are in use by us."""
+        for name in wanted:
+            port = self._chosen.get(name)
+            if port is None or (name not in held and not becomes_free(port)):
+                self._chosen[name] = self._choose()
+        write_atomically(self._file, json.dumps(self._chosen, indent=2))
+        return {name: self._chosen[name] for name in wanted}
+
+    def _choose(self) -> int:
+        for _ in range(_ATTEMPTS_MAX):
+            port = secrets.choice(_RANGE)
+            if port not in self._chosen.values() and is_free(port):
+                return port
+        raise StackError(f"found no free port between {_RANGE.start} and {_RANGE.stop} on {LOOPBACK}")
+
+
+def becomes_free(port: int) -> bool:
+    """Whether the port is free, or will be in a moment: the kernel closes the sockets of a killed process after it."""
+    return wait_until(lambda: is_free(port), _RELEASE_DEADLINE_S)
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this loopback port now."""
+    with closing(socket.socket()) as probe:
+        # Connections that linger in TIME_WAIT do not keep a server from listening.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+            # With SO_REUSEADDR two sockets may be bound to one port, but only one may listen.
+            probe.listen()
+        except OSError:
+            return False
+    return True
+
+
+def accepts(port: int) -> bool:
+    """Whether something listens on this loopback port."""
+    with closing(socket.socket()) as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((LOOPBACK, port)) == 0

@@ -1,0 +1,210 @@
+"""A private PostgreSQL on a loopback port, its data under the run directory."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import psycopg
+from psycopg.sql import SQL, Identifier
+
+from deploy.debian import install
+from deploy.errors import StackError
+from deploy.process import Process, wait_until
+from deploy.services import ADMINISTRATOR, DATABASE, LOOPBACK
+
+START_DEADLINE_S: Final = 60.0
+STOP_DEADLINE_S: Final = 20.0
+# Smart shutdown (SIGTERM) would wait for every client to leave; fast shutdown rolls them back and writes a checkpoint.
+STOP_SIGNAL: Final = signal.SIGINT
+_CHECK_TIMEOUT_S: Final = 5
+_INITDB_DEADLINE_S: Final = 120.0
+_ORPHANS_DEADLINE_S: Final = 10.0
+_MAX_CONNECTIONS: Final = 200
+_PACKAGE: Final = "postgresql"
+_DEBIAN_BINARIES: Final = Path("/usr/lib/postgresql")
+_ENVIRONMENT: Final = {"PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}
+
+
+def url(port: int, password: str, database: str = DATABASE) -> str:
+    """The URL of the private server for its administrator."""
+    return f"postgresql://{ADMINISTRATOR}:{password}@{LOOPBACK}:{port}/{database}"
+
+
+def check(database_url: str) -> None:
+    """Raises StackError if no server answers at the URL."""
+    try:
+        psycopg.connect(database_url, connect_timeout=_CHECK_TIMEOUT_S).close()
+    except psycopg.OperationalError as error:
+        raise StackError(f"DATABASE_URL is set, but no PostgreSQL can be used there: {error}") from error
+
+
+def start(process: Process, run_dir: Path, port: int, password: str, say: Callable[[str], None]) -> None:
+    """Starts the server and waits until it answers; makes data directory and database first if there are none.
+
+    Raises StackError if it does not answer by the deadline.
+    """
+    home = _home(run_dir)
+    binaries = _binaries(home / "data", run_dir / "apt.log", say)
+    if not (home / "data").exists():
+        _make_data(home, binaries, password)
+    _forget_dead_postmaster(home / "data")
+    settings = {
+        "port": port,
+        "listen_addresses": LOOPBACK,
+        # A path to a Unix socket may hold only 107 bytes; the run directory's may be longer.
+        "unix_socket_directories": "",
+        "max_connections": _MAX_CONNECTIONS,
+        "log_timezone": "UTC",
+        "timezone": "UTC",
+    }
+    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    command = [str(binaries / "postgres"), "-D", str(home / "data"), *options]
+    process.start(command, _ENVIRONMENT, directory=Path("/"), account=_account())
+    wait_until(lambda: process.pid is None or _answers(url(port, password, "postgres")), START_DEADLINE_S)
+    if process.pid is None or not _answers(url(port, password, "postgres")):
+        raise StackError(f"PostgreSQL does not answer on port {port}; the end of {process.log}:\n{process.log_tail()}")
+    _make_database(url(port, password, "postgres"))
+
+
+def remove_data(run_dir: Path) -> None:
+    """Removes the data, wherever it lies. The server must be stopped."""
+    home = run_dir / "postgres"
+    if home.is_symlink():
+        shutil.rmtree(home.resolve(), ignore_errors=True)
+        home.unlink()
+    elif home.exists():
+        shutil.rmtree(home)
+
+
+def _account() -> str | None:
+    """Whom the server runs as: it refuses root."""
+    return "postgres" if os.geteuid() == 0 else None
+
+
+def _home(run_dir: Path) -> Path:
+    """The directory of the server: `postgres`, or what that links to where its account cannot go there."""
+    link = run_dir / "postgres"
+    if not link.exists():
+        link.unlink(missing_ok=True)
+        link.mkdir(mode=0o700)
+        if not _hand_over(link):
+            link.rmdir()
+            # Not /tmp, which a reboot empties.
+            elsewhere = Path(tempfile.mkdtemp(prefix="ticketrush-postgres-", dir="/var/tmp"))
+            _hand_over(elsewhere)
+            link.symlink_to(elsewhere)
+    return link.resolve()
+
+
+def _hand_over(directory: Path) -> bool:
+    """Gives the directory to the server's account; False if that account cannot get there."""
+    account = _account()
+    if account is None:
+        return True
+    try:
+        shutil.chown(directory, account, account)
+    except LookupError as error:
+        raise StackError(
+            f"PostgreSQL refuses to run as root and there is no account {account}; run make as another user"
+        ) from error
+    probe = subprocess.run(
+        ["test", "-w", directory], user=account, group=account, extra_groups=[], cwd="/", check=False
+    )
+    return probe.returncode == 0
+
+
+def _binaries(data: Path, apt_log: Path, say: Callable[[str], None]) -> Path:
+    version_file = data / "PG_VERSION"
+    version = version_file.read_text().strip() if version_file.exists() else None
+    found = _find_binaries(version)
+    if found is None and version is None:
+        say(f"installing PostgreSQL by apt (a minute or two; output in {apt_log})")
+        install([_PACKAGE], apt_log)
+        found = _find_binaries(version)
+    if found is None:
+        wanted = f"PostgreSQL {version}, which made {data}" if version else "initdb and postgres"
+        raise StackError(f"cannot find {wanted}; install it, or remove the data with: make clean")
+    return found
+
+
+def _find_binaries(version: str | None) -> Path | None:
+    """The folder with the newest server, or with the one of that major version."""
+    on_path = shutil.which("postgres")
+    folders = [Path(on_path).resolve().parent] if on_path and version is None else []
+    versions = sorted(_DEBIAN_BINARIES.glob(version or "[0-9]*"), key=lambda path: int(path.name), reverse=True)
+    folders += [path / "bin" for path in versions]
+    return next((path for path in folders if (path / "initdb").exists() and (path / "postgres").exists()), None)
+
+
+def _make_data(home: Path, binaries: Path, password: str) -> None:
+    """Under another name first: an initdb that was interrupted leaves nothing that looks complete."""
+    unfinished, secret = home / "data.new", home / "password"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    secret.touch(mode=0o600)
+    secret.write_text(password)
+    _hand_over(secret)
+    command = [str(binaries / "initdb"), "-D", str(unfinished), "-U", ADMINISTRATOR, "-E", "UTF8", "--locale=C.UTF-8"]
+    command += ["--auth=scram-sha-256", f"--pwfile={secret}", "--data-checksums"]
+    account = _account()
+    try:
+        done = subprocess.run(
+            command,
+            env=_ENVIRONMENT,
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=_INITDB_DEADLINE_S,
+            check=False,
+            user=account,
+            group=account,
+            extra_groups=None if account is None else [],
+        )
+    finally:
+        secret.unlink()
+    if done.returncode:
+        raise StackError(f"initdb failed:\n{done.stdout}{done.stderr}")
+    unfinished.rename(home / "data")
+
+
+def _forget_dead_postmaster(data: Path) -> None:
+    """Removes the pid file of a server killed with -9, once no backend of it is left.
+
+    PostgreSQL itself refuses to start while that pid is somebody's, be it a stranger's who got the number since.
+    """
+    if not wait_until(lambda: not _at_work_in(data), _ORPHANS_DEADLINE_S):
+        pids = " ".join(map(str, _at_work_in(data)))
+        raise StackError(f"another PostgreSQL is still at work in {data} (pid {pids}); stop it first: kill -INT {pids}")
+    (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _at_work_in(data: Path) -> list[int]:
+    """The processes whose working directory is the data directory: a server and its backends."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "cwd").readlink() == data:
+                found.append(int(entry.name))
+        except OSError:
+            # Gone meanwhile, or another user's and so not ours.
+            continue
+    return sorted(found)
+
+
+def _answers(administrator_url: str) -> bool:
+    try:
+        with psycopg.connect(administrator_url, connect_timeout=2) as conn:
+            conn.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _make_database(administrator_url: str) -> None:
+    with psycopg.connect(administrator_url, autocommit=True, connect_timeout=2) as conn:
+        if conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone() is None:
+            conn.execute(SQL("CREATE DATABASE {}").format(Identifier(DATABASE)))

@@ -1,0 +1,161 @@
+"""Detached processes of the stack, recognised by later commands through pid and start time."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from deploy.errors import StackError
+
+POLL_INTERVAL_S: Final = 0.05
+KILL_DEADLINE_S: Final = 10.0
+LOG_BYTES_MAX: Final = 16 * 1024 * 1024
+LOG_TAIL_LINES: Final = 20
+_LOG_TAIL_BYTES: Final = 16 * 1024
+
+
+def wait_until(condition: Callable[[], bool], deadline_s: float) -> bool:
+    """Polls the condition until it holds; False when the deadline passed first."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(POLL_INTERVAL_S)
+    return True
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What was started. A pid alone may belong to somebody else by now; pid and start time together cannot."""
+
+    pid: int
+    start_ticks: int
+    fingerprint: str
+
+
+class Process:
+    """One named process under a run directory: `NAME.pid` for people, `state/NAME.json` for us, `NAME.log`."""
+
+    def __init__(self, name: str, run_dir: Path) -> None:
+        self.name = name
+        self.log = run_dir / f"{name}.log"
+        self._pid_file = run_dir / f"{name}.pid"
+        self._record_file = run_dir / "state" / f"{name}.json"
+        # Kept so that a child of this very process is reaped, and so known to be gone, when it ends.
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Its pid, None when it does not run."""
+        record = self._read()
+        return record.pid if record and self._runs(record) else None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What its starter said of the way it was started; None if it was not."""
+        record = self._read()
+        return record.fingerprint if record else None
+
+    def start(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        directory: Path,
+        account: str | None = None,
+        fingerprint: str = "",
+    ) -> None:
+        """Starts the command in a session of its own, as another account if one is named; output goes to the log."""
+        self._rotate_log()
+        with self.log.open("ab") as output:
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=directory,
+                env=dict(environment),
+                start_new_session=True,
+                user=account,
+                group=account,
+                extra_groups=None if account is None else [],
+            )
+        pid = self._child.pid
+        # A child that has ended already has no start time; -1 is nobody's.
+        record = _Record(pid, _start_ticks(pid) or -1, fingerprint)
+        write_atomically(self._record_file, json.dumps(asdict(record)))
+        write_atomically(self._pid_file, f"{pid}\n")
+
+    def stop(self, deadline_s: float, *, by: signal.Signals = signal.SIGTERM) -> bool:
+        """Asks it to end, waits, then kills. False if it had to be killed. Raises StackError if even that failed."""
+        self._send(by)
+        in_time = wait_until(lambda: self.pid is None, deadline_s)
+        if not in_time:
+            self.kill()
+        self._pid_file.unlink(missing_ok=True)
+        self._record_file.unlink(missing_ok=True)
+        return in_time
+
+    def kill(self) -> None:
+        """kill -9, and waits until it is gone. Its files stay, as after a crash."""
+        self._send(signal.SIGKILL)
+        if not wait_until(lambda: self.pid is None, KILL_DEADLINE_S):
+            raise StackError(f"{self.name} (pid {self.pid}) is still there {KILL_DEADLINE_S:.0f} s after kill -9")
+
+    def log_tail(self) -> str:
+        """The last lines of its log."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+                text = log.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-LOG_TAIL_LINES:])
+
+    def _send(self, number: signal.Signals) -> None:
+        pid = self.pid
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _runs(self, record: _Record) -> bool:
+        if self._child is not None and self._child.pid == record.pid and self._child.poll() is not None:
+            return False
+        return _start_ticks(record.pid) == record.start_ticks
+
+    def _read(self) -> _Record | None:
+        try:
+            return _Record(**json.loads(self._record_file.read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            # A record that cannot be read says nothing; the port it held will show whether it still runs.
+            return None
+
+    def _rotate_log(self) -> None:
+        if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
+            self.log.replace(self.log.with_suffix(".log.1"))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a file as a whole, so that no reader sees half of it. Only the owner may read it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(path.name + ".new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    new.replace(path)
+
+
+def _start_ticks(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None if it is gone or waits to be reaped."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command in parentheses may itself hold spaces and parentheses (proc(5)).
+    state, *fields = stat[stat.rindex(")") + 2 :].split()
+    return None if state in {"Z", "X"} else int(fields[18])

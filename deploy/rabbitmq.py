@@ -1,0 +1,119 @@
+"""A private RabbitMQ node with its management page, on loopback ports, its data under the run directory."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import aio_pika
+import aio_pika.exceptions
+
+from deploy.debian import install
+from deploy.errors import StackError
+from deploy.ports import accepts
+from deploy.process import Process, wait_until
+from deploy.services import LOOPBACK
+
+START_DEADLINE_S: Final = 90.0
+STOP_DEADLINE_S: Final = 20.0
+_EPMD_DEADLINE_S: Final = 10.0
+_CHECK_TIMEOUT_S: Final = 5.0
+_DISK_FREE_LIMIT_BYTES: Final = 200 * 1024 * 1024
+_MEMORY_LIMIT_BYTES: Final = 1024 * 1024 * 1024
+_PACKAGE: Final = "rabbitmq-server"
+# The package's own script: the one on PATH is a wrapper that switches to another user.
+_SCRIPT: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+
+PORTS: Final = ("rabbitmq", "rabbitmq_management", "rabbitmq_distribution", "epmd")
+
+
+def url(port: int) -> str:
+    """The AMQP URL of the private node, with RabbitMQ's stock user, who may log in only over loopback."""
+    return f"amqp://guest:guest@{LOOPBACK}:{port}/"
+
+
+def check(amqp_url: str) -> None:
+    """Raises StackError if no broker answers at the URL."""
+
+    async def connect() -> None:
+        connection = await aio_pika.connect(amqp_url, timeout=_CHECK_TIMEOUT_S)
+        await connection.close()
+
+    try:
+        asyncio.run(connect())
+    except (OSError, TimeoutError, aio_pika.exceptions.AMQPError) as error:
+        raise StackError(f"AMQP_URL is set, but no broker can be used there: {error}") from error
+
+
+def start(node: Process, epmd: Process, run_dir: Path, ports: Mapping[str, int], say: Callable[[str], None]) -> None:
+    """Starts the node and waits until it accepts clients. `epmd` is Erlang's name service, ours alone.
+
+    Raises StackError if it does not by the deadline.
+    """
+    if not _SCRIPT.exists():
+        say(f"installing RabbitMQ by apt (a minute or two; output in {run_dir / 'apt.log'})")
+        install([_PACKAGE], run_dir / "apt.log")
+    home = run_dir / "rabbitmq"
+    home.mkdir(exist_ok=True)
+    environment = _environment(home, node.log, ports)
+    _configure(home, ports)
+    if epmd.pid is None:
+        # Started here, because a node that finds none starts one that outlives it.
+        binary = shutil.which("epmd") or "/usr/lib/erlang/bin/epmd"
+        epmd.start([binary], environment, directory=home)
+        wait_until(lambda: epmd.pid is None or accepts(ports["epmd"]), _EPMD_DEADLINE_S)
+    node.start([str(_SCRIPT)], environment, directory=home)
+    wait_until(lambda: node.pid is None or _is_up(ports), START_DEADLINE_S)
+    if node.pid is None or not _is_up(ports):
+        raise StackError(
+            f"RabbitMQ did not come up on port {ports['rabbitmq']}; the end of {node.log}:\n{node.log_tail()}"
+        )
+
+
+def _environment(home: Path, log: Path, ports: Mapping[str, int]) -> dict[str, str]:
+    return {
+        "PATH": f"{os.defpath}:/usr/sbin:/sbin",
+        "LANG": "C.UTF-8",
+        # Erlang keeps its cookie there.
+        "HOME": str(home),
+        "ERL_EPMD_PORT": str(ports["epmd"]),
+        "ERL_EPMD_ADDRESS": LOOPBACK,
+        "ERL_CRASH_DUMP_SECONDS": "0",
+        "RABBITMQ_NODENAME": "ticketrush@localhost",
+        "RABBITMQ_DIST_PORT": str(ports["rabbitmq_distribution"]),
+        "RABBITMQ_CONF_ENV_FILE": str(home / "environment"),
+        "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
+        "RABBITMQ_MNESIA_BASE": str(home / "data"),
+        "RABBITMQ_LOG_BASE": str(home / "log"),
+        "RABBITMQ_LOGS": str(log),
+        "RABBITMQ_FEATURE_FLAGS_FILE": str(home / "feature_flags"),
+        "RABBITMQ_GENERATED_CONFIG_DIR": str(home / "config"),
+        "RABBITMQ_PID_FILE": str(home / "pid"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        # Without a supervising shell in between, the process that we started is the node itself. This switch also
+        # leaves out the two arguments for a node that has no terminal, so they are given here.
+        "RABBITMQ_ALLOW_INPUT": "1",
+        "RABBITMQ_SERVER_START_ARGS": "-noinput +B i",
+    }
+
+
+def _configure(home: Path, ports: Mapping[str, int]) -> None:
+    lines = [
+        f"listeners.tcp.default = {LOOPBACK}:{ports['rabbitmq']}",
+        f"management.tcp.ip = {LOOPBACK}",
+        f"management.tcp.port = {ports['rabbitmq_management']}",
+        f"disk_free_limit.absolute = {_DISK_FREE_LIMIT_BYTES}",
+        f"vm_memory_high_watermark.absolute = {_MEMORY_LIMIT_BYTES}",
+    ]
+    (home / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
+    (home / "enabled_plugins").write_text("[rabbitmq_management].\n")
+    # Present and empty, so that the machine's own /etc/rabbitmq/rabbitmq-env.conf is not read.
+    (home / "environment").write_text("")
+
+
+def _is_up(ports: Mapping[str, int]) -> bool:
+    """The AMQP port opens last, when all the rest is up."""
+    return accepts(ports["rabbitmq"]) and accepts(ports["rabbitmq_management"])

@@ -1,0 +1,141 @@
+"""The one table of what runs, on which ports, with which settings and after what.
+
+It feeds the local stack and `.run/stack.env`; `tests/deploy/test_compose.py` holds docker-compose.yml against it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+LOOPBACK: Final = "127.0.0.1"
+DATABASE: Final = "ticketrush"
+ADMINISTRATOR: Final = "postgres"
+SETTING_PREFIX: Final = "TICKETRUSH_"
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process started by `python -m NAME`.
+
+    `settings` says where the value of each setting of its own comes from: setting (without prefix) -> fact. Facts are
+    the lines of `.run/stack.env`. LISTEN_ADDRESS and METRICS_ADDRESS, which every service has, are not repeated here.
+    """
+
+    name: str
+    port: int
+    metrics_port: int
+    depends_on: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def address(self) -> str:
+        """The fact that holds its gRPC address."""
+        return f"{self.name.upper()}_ADDRESS"
+
+    @property
+    def metrics_address(self) -> str:
+        """The fact that holds the address of its /metrics page."""
+        return f"{self.name.upper()}_METRICS_ADDRESS"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that we run but did not write, with its ports: name (the first is named as the server) -> number."""
+
+    name: str
+    ports: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Role:
+    """A database role, of the service that logs in with it; the role of the service named as the schema owns it."""
+
+    service: str
+    schema: str
+
+    @property
+    def name(self) -> str:
+        return f"ticketrush_{self.service}"
+
+    @property
+    def owns_schema(self) -> bool:
+        return self.service == self.schema
+
+    @property
+    def password_variable(self) -> str:
+        """The environment variable and line of `.run/secrets.env` that holds its password."""
+        return f"{SETTING_PREFIX}{self.service.upper()}_PASSWORD"
+
+    @property
+    def database_url(self) -> str:
+        """The fact that holds the URL with which its service connects."""
+        return f"{self.service.upper()}_DATABASE_URL"
+
+
+POSTGRES: Final = Server("postgres", {"postgres": 5432})
+RABBITMQ: Final = Server("rabbitmq", {"rabbitmq": 5672, "rabbitmq_management": 15672})
+SERVERS: Final = (POSTGRES, RABBITMQ)
+MIGRATE: Final = "migrate"
+
+# Owners before those who are granted something on what they own.
+ROLES: Final = (
+    Role("reservations", schema="reservations"),
+    Role("payments", schema="payments"),
+    Role("scheduler", schema="reservations"),
+)
+
+# In the order of starting; stopping is the reverse.
+SERVICES: Final = (
+    Service("provider", 50055, 9105, settings={"STORE_PATH": "PROVIDER_STORE_PATH"}),
+    Service(
+        "reservations",
+        50052,
+        9102,
+        depends_on=("postgres", "rabbitmq", MIGRATE),
+        settings={"AMQP_URL": "AMQP_URL", "DATABASE_URL": "RESERVATIONS_DATABASE_URL"},
+    ),
+    Service(
+        "payments",
+        50053,
+        9103,
+        depends_on=("postgres", "rabbitmq", MIGRATE, "provider", "reservations"),
+        settings={
+            "AMQP_URL": "AMQP_URL",
+            "DATABASE_URL": "PAYMENTS_DATABASE_URL",
+            "RESERVATIONS_ADDRESS": "RESERVATIONS_ADDRESS",
+            "PROVIDER_ADDRESS": "PROVIDER_ADDRESS",
+        },
+    ),
+    Service(
+        "scheduler",
+        50054,
+        9104,
+        depends_on=("postgres", "rabbitmq", MIGRATE, "payments"),
+        settings={
+            "AMQP_URL": "AMQP_URL",
+            "DATABASE_URL": "SCHEDULER_DATABASE_URL",
+            "PAYMENTS_ADDRESS": "PAYMENTS_ADDRESS",
+        },
+    ),
+    Service(
+        "gateway",
+        50051,
+        9101,
+        depends_on=("rabbitmq", "reservations", "payments"),
+        settings={
+            "AMQP_URL": "AMQP_URL",
+            "RESERVATIONS_ADDRESS": "RESERVATIONS_ADDRESS",
+            "PAYMENTS_ADDRESS": "PAYMENTS_ADDRESS",
+        },
+    ),
+)
+
+GATEWAY_PORT: Final = next(service.port for service in SERVICES if service.name == "gateway")
+NAMES: Final = tuple(part.name for part in (*SERVERS, *SERVICES))
+
+
+def settings(service: Service, facts: Mapping[str, str]) -> dict[str, str]:
+    """The environment variables of a service that listens where `facts` says. Raises KeyError for a missing fact."""
+    sources = {"LISTEN_ADDRESS": service.address, "METRICS_ADDRESS": service.metrics_address, **service.settings}
+    return {SETTING_PREFIX + setting: facts[fact] for setting, fact in sources.items()}

@@ -1,0 +1,238 @@
+"""The local stack: private processes under a run directory, started and stopped as a whole or by name."""
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Final, Self
+
+from chassis.healthcheck import is_serving
+from deploy import environment, facts, migrate, postgres, rabbitmq
+from deploy.environment import ADMINISTRATOR_PASSWORD
+from deploy.errors import StackError
+from deploy.facts import External
+from deploy.lock import locked
+from deploy.ports import Ports, becomes_free
+from deploy.process import Process, wait_until
+from deploy.services import LOOPBACK, MIGRATE, NAMES, SERVICES, SETTING_PREFIX, Service, settings
+
+START_DEADLINE_S: Final = 60.0
+# Services promise to end within 10 s.
+STOP_DEADLINE_S: Final = 15.0
+_ROOT: Final = Path(__file__).resolve().parent.parent
+_BY_NAME: Final = MappingProxyType({service.name: service for service in SERVICES})
+# The process that holds each port.
+_PORTS: Final = MappingProxyType(
+    {"postgres": "postgres"}
+    | {port: "epmd" if port == "epmd" else "rabbitmq" for port in rabbitmq.PORTS}
+    | {port: name for name in _BY_NAME for port in (name, f"{name}_metrics")}
+)
+_STOPPING: Final = MappingProxyType(
+    {
+        "postgres": (postgres.STOP_SIGNAL, postgres.STOP_DEADLINE_S),
+        "rabbitmq": (signal.SIGTERM, rabbitmq.STOP_DEADLINE_S),
+    }
+)
+# A proxy that the environment names for the outside world knows no service of ours.
+_DIRECT: Final = MappingProxyType({"no_grpc_proxy": LOOPBACK})
+GATEWAY_PORT_VARIABLE: Final = f"{SETTING_PREFIX}GATEWAY_PORT"
+
+
+def _say_nothing(_: str) -> None:
+    pass
+
+
+class Stack:
+    """PostgreSQL, RabbitMQ and the services under one run directory; as a context manager it is down at the end.
+
+    `settings` adds to or replaces the settings of services: name -> setting without prefix -> value. The servers of
+    `external` are used instead of starting our own. `gateway_port` 0 takes a free one. `say` is told of each step.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        gateway_port: int = 0,
+        settings: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        external: External = External(),  # noqa: B008 # frozen
+        say: Callable[[str], None] = _say_nothing,
+    ) -> None:
+        self.run_dir = run_dir.resolve()
+        self._gateway_port = gateway_port
+        self._settings = settings
+        self._external = external
+        self._say = say
+        self._processes = {name: Process(name, self.run_dir) for name in (*NAMES, "epmd")}
+        self._secrets = self.run_dir / "secrets.env"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.down()
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The lines of `stack.env`; empty before the first `up`."""
+        return environment.read(self.run_dir / "stack.env")
+
+    def address(self, name: str) -> str:
+        """The gRPC address of a service."""
+        return self.env[_BY_NAME[name].address]
+
+    def database_url(self, name: str) -> str:
+        """The URL with which a service connects to the database, as its own role."""
+        return self.env[f"{name.upper()}_DATABASE_URL"]
+
+    def pid(self, name: str) -> int | None:
+        """The pid of a part, None if it does not run."""
+        return self._processes[name].pid
+
+    def log(self, name: str) -> Path:
+        """The file to which a part writes."""
+        return self._processes[name].log
+
+    def kill(self, name: str) -> None:
+        """kill -9, and waits until it is gone. `up` brings it back."""
+        self._processes[name].kill()
+
+    def up(self, names: Collection[str] = NAMES) -> None:
+        """Starts those of the named parts that do not run, or run with other settings, and waits until all are ready.
+
+        Migrates the database before the first service that needs it. Raises StackError.
+        """
+        with locked(self.run_dir, self._say):
+            ports = self._choose_ports()
+            passwords = environment.passwords(self._secrets)
+            known = facts.gather(self.run_dir, ports, passwords, self._external)
+            environment.write(self.run_dir / "stack.env", known)
+            servers: dict[str, Callable[[], None]] = {
+                "postgres": lambda: self._start_postgres(
+                    ports, passwords[ADMINISTRATOR_PASSWORD], known["DATABASE_URL"]
+                ),
+                "rabbitmq": lambda: self._start_rabbitmq(ports, known["AMQP_URL"]),
+            }
+            with ThreadPoolExecutor() as pool:
+                for started in [pool.submit(start) for name, start in servers.items() if name in names]:
+                    started.result()
+            services = [service for service in SERVICES if service.name in names]
+            if any(MIGRATE in service.depends_on for service in services):
+                self.migrate()
+            for service in services:
+                self._start(service, known)
+            self._wait_until_serving(services, known)
+
+    def migrate(self) -> None:
+        """Makes roles and schemas and applies new migrations, into a PostgreSQL that is up. Raises psycopg.Error."""
+        job = migrate.migrate(self.env["DATABASE_URL"], environment.passwords(self._secrets), self._say)
+        # In a thread of its own, so that this may also be called where an event loop runs.
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            pool.submit(asyncio.run, job).result()
+
+    def down(self, names: Collection[str] = NAMES) -> None:
+        """Stops the named parts, those that depend on others first, and keeps their data."""
+        with locked(self.run_dir, self._say):
+            for name in reversed(NAMES):
+                if name in names:
+                    self._stop(name)
+                if name == "rabbitmq" and name in names:
+                    self._stop("epmd")
+
+    def _choose_ports(self) -> dict[str, int]:
+        fixed = {"gateway": self._gateway_port} if self._gateway_port else {}
+        held = [port for port, owner in _PORTS.items() if self.pid(owner) is not None]
+        return Ports(self.run_dir).settle([port for port in _PORTS if port not in fixed], held) | fixed
+
+    def _start_postgres(self, ports: Mapping[str, int], password: str, url: str) -> None:
+        process = self._processes["postgres"]
+        if url != postgres.url(ports["postgres"], password):
+            postgres.check(url)
+            self._say("postgres: the one at DATABASE_URL")
+        elif process.pid is None:
+            begin = time.monotonic()
+            postgres.start(process, self.run_dir, ports["postgres"], password, self._say)
+            self._say_up("postgres", f"{LOOPBACK}:{ports['postgres']}", begin)
+        else:
+            self._say(f"postgres runs already (pid {process.pid})")
+
+    def _start_rabbitmq(self, ports: Mapping[str, int], url: str) -> None:
+        process = self._processes["rabbitmq"]
+        if url != rabbitmq.url(ports["rabbitmq"]):
+            rabbitmq.check(url)
+            self._say("rabbitmq: the one at AMQP_URL")
+        elif process.pid is None:
+            begin = time.monotonic()
+            rabbitmq.start(process, self._processes["epmd"], self.run_dir, ports, self._say)
+            self._say_up("rabbitmq", f"{LOOPBACK}:{ports['rabbitmq']}", begin)
+        else:
+            self._say(f"rabbitmq runs already (pid {process.pid})")
+
+    def _start(self, service: Service, known: Mapping[str, str]) -> None:
+        """Starts a service that does not run, or runs with other settings than it should have now."""
+        process = self._processes[service.name]
+        own = settings(service, known)
+        own |= {SETTING_PREFIX + name: value for name, value in self._settings.get(service.name, {}).items()}
+        fingerprint = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+        if process.pid is not None and process.fingerprint == fingerprint:
+            return
+        if process.pid is not None:
+            self._say(f"{service.name} runs with other settings; starting it again")
+            self._stop(service.name)
+        self._check_port(service, known)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(SETTING_PREFIX)}
+        command = [sys.executable, "-m", service.name]
+        process.start(command, inherited | _DIRECT | own, directory=_ROOT, fingerprint=fingerprint)
+
+    def _check_port(self, service: Service, known: Mapping[str, str]) -> None:
+        address = known[service.address]
+        if not becomes_free(int(address.rpartition(":")[2])):
+            raise StackError(
+                f"{address}, on which {service.name} should listen, is taken by another program: stop that, "
+                f"or choose another port, as in: {GATEWAY_PORT_VARIABLE}=0 make up"
+            )
+
+    def _wait_until_serving(self, services: Collection[Service], known: Mapping[str, str]) -> None:
+        begin = time.monotonic()
+        waiting = {service.name: known[service.address] for service in services}
+
+        def all_serving() -> bool:
+            for name, address in list(waiting.items()):
+                if self.pid(name) is None:
+                    raise StackError(self._failure(name, "ended while it started"))
+                if is_serving(address):
+                    del waiting[name]
+                    self._say_up(name, address, begin)
+            return not waiting
+
+        if not wait_until(all_serving, START_DEADLINE_S):
+            names = ", ".join(waiting)
+            raise StackError(
+                self._failure(next(iter(waiting)), f"is not SERVING after {START_DEADLINE_S:.0f} s ({names})")
+            )
+
+    def _failure(self, name: str, what: str) -> str:
+        process = self._processes[name]
+        return f"{name} {what}. The end of {process.log}:\n{process.log_tail()}\nOnce that is mended: make up"
+
+    def _say_up(self, name: str, address: str, begin: float) -> None:
+        self._say(f"{name} is up on {address} (pid {self.pid(name)}, after {time.monotonic() - begin:.1f} s)")
+
+    def _stop(self, name: str) -> None:
+        process = self._processes[name]
+        if process.pid is None:
+            return
+        signal_number, deadline_s = _STOPPING.get(name, (signal.SIGTERM, STOP_DEADLINE_S))
+        if process.stop(deadline_s, by=signal_number):
+            self._say(f"{name} stopped")
+        else:
+            self._say(f"{name} did not stop within {deadline_s:.0f} s and was killed")

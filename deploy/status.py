@@ -1,0 +1,70 @@
+"""How the parts of a local stack do, and where a person finds them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from chassis.healthcheck import is_serving
+from deploy import postgres, rabbitmq
+from deploy.errors import StackError
+from deploy.services import SERVICES
+from deploy.stack import Stack
+
+
+@dataclass(frozen=True)
+class Status:
+    """`pid` is None for what does not run here; `ready` says whether it answers, wherever it runs."""
+
+    name: str
+    pid: int | None
+    ready: bool
+    address: str
+    page: str
+
+
+def statuses(stack: Stack) -> list[Status]:
+    """One per part; empty before the first `up`."""
+    env = stack.env
+    if not env:
+        return []
+    servers = [
+        Status("postgres", stack.pid("postgres"), _answers_sql(env), _host(env["DATABASE_URL"]), ""),
+        Status("rabbitmq", stack.pid("rabbitmq"), _answers_amqp(env), _host(env["AMQP_URL"]), _management(env)),
+    ]
+    return servers + [
+        Status(
+            service.name,
+            stack.pid(service.name),
+            is_serving(env[service.address]),
+            env[service.address],
+            f"http://{env[service.metrics_address]}/metrics",
+        )
+        for service in SERVICES
+    ]
+
+
+def _answers_sql(env: Mapping[str, str]) -> bool:
+    try:
+        postgres.check(env["DATABASE_URL"])
+    except StackError:
+        return False
+    return True
+
+
+def _answers_amqp(env: Mapping[str, str]) -> bool:
+    try:
+        rabbitmq.check(env["AMQP_URL"])
+    except StackError:
+        return False
+    return True
+
+
+def _management(env: Mapping[str, str]) -> str:
+    """The management page, with the user to log in as where that is RabbitMQ's public stock one."""
+    user = urlsplit(env["AMQP_URL"]).username
+    return env["RABBITMQ_MANAGEMENT_URL"] + (" (guest, guest)" if user == "guest" else "")
+
+
+def _host(url: str) -> str:
+    """Host and port of a URL, without user and password."""
+    return urlsplit(url).netloc.rpartition("@")[2]
