@@ -1,0 +1,1 @@
+"""All SQL of reservations, by noun; one function per statement."""
