@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from deploy import compose, environment, postgres
+from deploy import compose, environment
 from deploy.errors import StackError
 from deploy.facts import External
 from deploy.migrate import migrate as migrate_database
@@ -94,12 +93,8 @@ def clean() -> None:
     with _told():
         if _by_compose():
             compose.clean(_say)
-            return
-        stack = _stack()
-        if (stack.run_dir / "state").is_dir():
-            stack.down()
-            postgres.remove_data(stack.run_dir)
-            shutil.rmtree(stack.run_dir)
+        else:
+            _stack().clean()
 
 
 def _stack() -> Stack:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -147,6 +148,14 @@ class Stack:
                     self._stop(name)
                 if name == "rabbitmq" and name in names:
                     self._stop("epmd")
+
+    def clean(self) -> None:
+        """Stops everything and removes the run directory, and the data wherever it lies."""
+        # A directory without this was not made by us.
+        if (self.run_dir / "state").is_dir():
+            self.down()
+            postgres.remove_data(self.run_dir)
+            shutil.rmtree(self.run_dir)
 
     def _choose_ports(self) -> dict[str, int]:
         fixed = {"gateway": self._gateway_port} if self._gateway_port else {}

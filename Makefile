@@ -1,0 +1,82 @@
+# The first Python that is new enough; name another with: make PYTHON=python3.13 ...
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
+BIN := $(CURDIR)/.venv/bin
+PROTOS = $(sort $(shell find protos -name '*.proto' -printf '%P '))
+PROTOC = PATH="$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos
+BASELINE := protos/baseline.binpb
+
+.DEFAULT_GOAL := help
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: up ## everything from nothing: packages, servers, services; then reserve, pay, expire, refund before your eyes
+	@$(BIN)/python -m cli.demo
+
+up: venv ## start what does not run and wait until it is ready (RUNTIME=compose: by Docker Compose)
+	@$(BIN)/python -m deploy up
+
+down: venv ## stop everything; the data stays
+	@$(BIN)/python -m deploy down
+
+status: venv ## show what runs, and where
+	@$(BIN)/python -m deploy status
+
+logs: venv ## show the logs, and follow them on a terminal (NAMES="gateway payments": only these)
+	@$(BIN)/python -m deploy logs $(NAMES)
+
+test: venv ## run all tests, with a PostgreSQL and a RabbitMQ of their own (ARGS="-k name": only some)
+	@$(BIN)/pytest $(ARGS)
+
+verify: lint types contract fresh-gen containers ## check style, types, contract, generated code, compose file and Dockerfile
+
+lint: venv
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: venv
+	@$(BIN)/mypy .
+
+contract: venv
+	@$(BIN)/buf lint
+	@$(BIN)/buf format --diff --exit-code
+	@$(BIN)/buf breaking --against $(BASELINE)
+
+fresh-gen: venv
+	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && $(call generate,"$$new") && \
+	diff --recursive --exclude=__pycache__ "$$new/ticketrush" gen/python/ticketrush || \
+	{ echo "error: gen/ is not what protos/ generate; renew it with: make gen"; exit 1; }
+
+containers: venv
+	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	@$(BIN)/hadolint Dockerfile
+
+gen: venv ## generate gen/ from protos/
+	@rm -rf gen/python/ticketrush && $(call generate,gen/python)
+
+baseline: venv ## at a release: make the contract of now the one that later changes must not break
+	@$(BIN)/buf build --exclude-source-info --output $(BASELINE)
+
+fmt: venv ## format Python and protos
+	@$(BIN)/ruff check --fix-only --quiet
+	@$(BIN)/ruff format
+	@$(BIN)/buf format --write
+
+bench-smoke: up ## a first honest measurement through the public API
+	@$(BIN)/python -m bench.smoke
+
+clean: venv ## stop everything and remove its data, and what tools have cached (packages stay: rm -r .venv)
+	@$(BIN)/python -m deploy clean
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+venv:
+	@$(if $(PYTHON),,echo "error: Python 3.11 or newer is needed; as root: apt-get install python3 python3-venv"; exit 1;) \
+	$(PYTHON) -m deploy.bootstrap
+
+generate = $(PROTOC) --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
+
+.PHONY: help demo up down status logs test verify lint types contract fresh-gen containers gen baseline fmt bench-smoke \
+	clean venv
