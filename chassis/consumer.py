@@ -1,0 +1,174 @@
+"""One queue, taken in batches: handled, and acked only when every envelope is done, on the retry ladder, or parked."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Final
+
+from aio_pika.abc import AbstractChannel
+from pamqp.common import FieldTable
+from prometheus_client import Counter, Histogram
+
+from chassis.attempts import Failure, Handler, Poison, apply
+from chassis.batch import pack
+from chassis.intake import ATTEMPT_HEADER, ROUTING_KEY_HEADER, Delivery, Intake
+from chassis.parking import ParkedMessage, Parking, parked_envelope, parked_flaw
+from chassis.publisher import Publisher, PublishError
+from chassis.topology import RETRY_DELAYS_S, WorkQueue, declare, retry_exchange
+from ticketrush.messages.v1 import messages_pb2 as pb
+
+__all__ = ["Consumer", "Failure", "Handler", "Poison"]
+
+log = logging.getLogger(__name__)
+
+ENVELOPES_MAX: Final = 500
+# Of at most 256 envelopes each: about 2,000 envelopes unacked.
+PREFETCH_MESSAGES: Final = 8
+RETRIES_IN_FLIGHT_MAX: Final = 64
+RETRY_PAUSE_MAX_S: Final = 5.0
+
+_batch = Histogram(
+    "ticketrush_amqp_consumed_batch_envelopes",
+    "Envelopes per transaction.",
+    ("queue",),
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
+)
+_retried = Counter("ticketrush_amqp_retried_envelopes", "Envelopes sent down the retry ladder.", ("queue", "delay_s"))
+
+_Item = tuple[pb.Envelope, Delivery]
+
+
+class Consumer:
+    """Takes one work queue to its handlers, chosen by the name of the payload.
+
+    Handlers get runs of one payload, in order of arrival, as often as it takes; what they return as Failure with a
+    Poison is parked, with any other error it comes back after each of `retry_delays_s` and is parked after the last.
+    `queues` are all those of the service, declared on each connect and every 30 s.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        queue: WorkQueue,
+        exchange: str,
+        queues: Sequence[WorkQueue],
+        handlers: Mapping[str, Handler],
+        publisher: Publisher,
+        parking: Parking,
+        prefetch_messages: int = PREFETCH_MESSAGES,
+        envelopes_max: int = ENVELOPES_MAX,
+        retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
+    ) -> None:
+        async def furniture(channel: AbstractChannel) -> None:
+            await declare(channel, exchange, queues, retry_delays_s=retry_delays_s)
+
+        self._queue = queue.name
+        self._handlers = handlers
+        self._publisher = publisher
+        self._parking = parking
+        self._envelopes_max = envelopes_max
+        self._ladder = [(delay_s, retry_exchange(exchange, delay_s)) for delay_s in retry_delays_s]
+        self._intake = Intake(url, queue=queue.name, name=queue.name, prefetch=prefetch_messages, declare=furniture)
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def connected(self) -> bool:
+        """Whether it is consuming."""
+        return self._intake.link.connected
+
+    async def run(self) -> None:
+        """Consumes until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._intake.link.run())
+            tasks.create_task(self._work())
+
+    async def drain(self, timeout_s: float = 3.0) -> None:
+        """Takes nothing more; returns when the batch in hand is acked, or when the time is over."""
+        self._intake.stop()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("%s: a batch is not done after %s s; it comes again", self._queue, timeout_s)
+
+    async def _work(self) -> None:
+        while True:
+            deliveries = await self._intake.take(self._envelopes_max)
+            self._idle.clear()
+            try:
+                await self._settle(deliveries)
+                await self._intake.ack(deliveries)
+            except Exception:
+                # Nothing is acked: all of it comes again, then alone, and at the delivery limit lands in the backstop.
+                log.exception("%s: giving %d messages back", self._queue, len(deliveries))
+                self._intake.link.drop("its worker failed")
+            finally:
+                self._idle.set()
+
+    async def _settle(self, deliveries: Sequence[Delivery]) -> None:
+        """Returns when every envelope is done, or has left as a confirmed message, or is parked and committed."""
+        items = [(envelope, delivery) for delivery in deliveries for envelope in delivery.envelopes]
+        parked = [
+            parked_flaw(flaw, delivery, self._queue, delivery.attempt + 1)
+            for delivery in deliveries
+            for flaw in delivery.flaws
+        ]
+        retried: list[tuple[_Item, Exception]] = []
+        for kind, run in groupby(items, lambda item: item[0].WhichOneof("payload")):
+            for item, error in await self._handle(kind, list(run)):
+                if isinstance(error, Poison):
+                    parked.append(self._park(item, error.reason, error))
+                elif item[1].attempt >= len(self._ladder):
+                    parked.append(self._park(item, "ATTEMPTS_EXHAUSTED", error))
+                else:
+                    retried.append((item, error))
+        await self._parking.park(parked)
+        for begin in range(0, len(retried), RETRIES_IN_FLIGHT_MAX):
+            await asyncio.gather(*(self._retry(*one) for one in retried[begin : begin + RETRIES_IN_FLIGHT_MAX]))
+
+    async def _handle(self, kind: str | None, run: Sequence[_Item]) -> list[tuple[_Item, Exception]]:
+        """What failed of a run of one payload."""
+        handler = self._handlers.get(kind) if kind else None
+        if handler is None:
+            return [(item, _UnknownPayload(f"nobody here handles {kind!r}")) for item in run]
+        _batch.labels(self._queue).observe(len(run))
+        items = {id(item[0]): item for item in run}
+        failures = await apply(handler, [envelope for envelope, _ in run], f"{self._queue}: {kind}")
+        return [(items[id(failure.envelope)], failure.error) for failure in failures]
+
+    def _park(self, item: _Item, reason: str, error: Exception) -> ParkedMessage:
+        envelope, delivery = item
+        detail = f"{type(error).__name__}: {error}"
+        return parked_envelope(
+            envelope, delivery, self._queue, reason=reason, detail=detail, attempts=delivery.attempt + 1
+        )
+
+    async def _retry(self, item: _Item, error: Exception) -> None:
+        """Returns when the envelope is confirmed on the next step of the ladder, however long the broker refuses."""
+        envelope, delivery = item
+        delay_s, exchange = self._ladder[delivery.attempt]
+        # Only our own headers: with x-death among them the broker would take the ladder for a cycle and drop messages.
+        headers: FieldTable = {
+            ATTEMPT_HEADER: delivery.attempt + 1,
+            ROUTING_KEY_HEADER: delivery.said_as,
+            "shard": delivery.headers.get("shard", 0),
+        }
+        body = pack([envelope.SerializeToString()])
+        log.warning("%s: %s again in %s s: %r", self._queue, envelope.message_id, delay_s, error)
+        while True:
+            try:
+                await self._publisher.republish(exchange, self._queue, body, headers)
+            except PublishError as refusal:
+                log.warning("%s: %s is kept until the broker takes it: %s", self._queue, envelope.message_id, refusal)
+                await asyncio.sleep(random.uniform(0, RETRY_PAUSE_MAX_S))  # noqa: S311 # jitter
+            else:
+                _retried.labels(self._queue, delay_s).inc()
+                return
+
+
+class _UnknownPayload(Poison):
+    reason = "UNKNOWN_PAYLOAD"

@@ -1,0 +1,169 @@
+"""Where messages wait for a person: a table beside the service's own data, and the backstop queue drained into it."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from aio_pika.abc import AbstractChannel
+from prometheus_client import Counter
+
+from chassis.attempts import persist
+from chassis.batch import CONTENT_TYPE, pack
+from chassis.database import Database
+from chassis.intake import Delivery, Flaw, Intake
+from chassis.topology import DELIVERY_LIMIT, declare_parked_queue, parked_queue
+from ticketrush.messages.v1 import messages_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+DETAIL_CHARS_MAX: Final = 2_000
+NAME_CHARS_MAX: Final = 255
+BACKSTOP_PREFETCH: Final = 16
+BACKSTOP_ENVELOPES_MAX: Final = 500
+
+_parked = Counter("ticketrush_amqp_parked_messages", "Messages set aside for a person.", ("queue", "reason"))
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedMessage:
+    """One message as it is set aside: published again to `queue` with its body and content type, it is tried again."""
+
+    message_id: str
+    queue: str
+    routing_key: str
+    kind: str
+    subject_id: str
+    content_type: str
+    body: bytes
+    reason: str
+    detail: str
+    attempts: int
+
+
+class Parking:
+    """The table `parked_message` of a service's schema."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def park(self, messages: Sequence[ParkedMessage]) -> None:
+        """Returns when all are committed. What is parked already, by queue, message_id and body, stays as it is.
+
+        Waits for a database that is gone. Raises psycopg.Error.
+        """
+        if messages:
+            await persist(lambda: self._insert(messages), "parking")
+        for message in messages:
+            _parked.labels(message.queue, message.reason).inc()
+            log.error("parked %s of %s: %s: %s", message.message_id, message.queue, message.reason, message.detail)
+
+    async def _insert(self, messages: Sequence[ParkedMessage]) -> None:
+        async with self._database.transaction() as conn, conn.cursor() as cursor:
+            await cursor.executemany(
+                """INSERT INTO parked_message (message_id, queue, routing_key, kind, subject_id, content_type, body,
+                                               reason, detail, attempts)
+                   VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                   ON CONFLICT (queue, message_id, sha256(body)) WHERE state = 'PARKED' DO NOTHING""",
+                [_row(message) for message in messages],
+            )
+
+
+def parked_flaw(flaw: Flaw, delivery: Delivery, queue: str, attempts: int) -> ParkedMessage:
+    """Bytes without an envelope, as they came."""
+    return ParkedMessage(
+        message_id=_digest(flaw.body),
+        queue=queue,
+        routing_key=delivery.said_as,
+        kind="",
+        subject_id="",
+        content_type=delivery.content_type,
+        body=flaw.body,
+        reason=flaw.reason,
+        detail=flaw.detail,
+        attempts=attempts,
+    )
+
+
+def parked_envelope(
+    envelope: pb.Envelope, delivery: Delivery, queue: str, *, reason: str, detail: str, attempts: int
+) -> ParkedMessage:
+    """One envelope as a message of its own."""
+    serialised = envelope.SerializeToString()
+    return ParkedMessage(
+        message_id=envelope.message_id or _digest(serialised),
+        queue=queue,
+        routing_key=delivery.said_as,
+        kind=envelope.WhichOneof("payload") or "",
+        subject_id=envelope.subject_id,
+        content_type=CONTENT_TYPE,
+        body=pack([serialised]),
+        reason=reason,
+        detail=detail,
+        attempts=attempts,
+    )
+
+
+class Backstop:
+    """Drains the queue behind the delivery limit of a service's work queues into the table. One per service."""
+
+    def __init__(self, url: str, *, service: str, parking: Parking) -> None:
+        async def furniture(channel: AbstractChannel) -> None:
+            await declare_parked_queue(channel, service)
+
+        self._parking = parking
+        name = parked_queue(service)
+        self._intake = Intake(url, queue=name, name=name, prefetch=BACKSTOP_PREFETCH, declare=furniture)
+
+    @property
+    def connected(self) -> bool:
+        """Whether it is consuming."""
+        return self._intake.link.connected
+
+    async def run(self) -> None:
+        """Drains until cancelled. Raises psycopg.Error."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._intake.link.run())
+            tasks.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        while True:
+            deliveries = await self._intake.take(BACKSTOP_ENVELOPES_MAX)
+            await self._parking.park([message for delivery in deliveries for message in _given_up(delivery)])
+            await self._intake.ack(deliveries)
+
+
+def _given_up(delivery: Delivery) -> Iterator[ParkedMessage]:
+    queue = delivery.died_in
+    for flaw in delivery.flaws:
+        yield parked_flaw(flaw, delivery, queue, DELIVERY_LIMIT)
+    for envelope in delivery.envelopes:
+        yield parked_envelope(
+            envelope, delivery, queue, reason="DELIVERY_LIMIT", detail="never acked", attempts=DELIVERY_LIMIT
+        )
+
+
+def _digest(body: bytes) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+def _row(message: ParkedMessage) -> tuple[object, ...]:
+    return (
+        _text(message.message_id),
+        _text(message.queue),
+        _text(message.routing_key),
+        _text(message.kind),
+        _text(message.subject_id),
+        _text(message.content_type),
+        message.body,
+        message.reason,
+        _text(message.detail, DETAIL_CHARS_MAX),
+        message.attempts,
+    )
+
+
+def _text(value: str, chars_max: int = NAME_CHARS_MAX) -> str:
+    """What came from outside may be of any length, and hold the one character that PostgreSQL's text cannot."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}")[:chars_max]
