@@ -5,12 +5,12 @@ from typing import Final, Protocol
 from uuid import UUID
 
 import grpc
-from ticketrush.provider.v1 import provider_pb2 as pb
 
 from chassis.errors import CallError, invalid
 from contract.reasons import UNKNOWN_PAYMENT_METHOD
 from provider.methods import METHODS
 from provider.store import Order
+from ticketrush.provider.v1 import provider_pb2 as pb
 
 AMOUNT_MINOR_MAX: Final = 1_000_000_000_000
 PAGE_SIZE_DEFAULT: Final = 100

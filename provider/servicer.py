@@ -6,8 +6,6 @@ from typing import Final
 from uuid import UUID
 
 import grpc
-from ticketrush.provider.v1 import provider_pb2 as pb
-from ticketrush.provider.v1 import provider_pb2_grpc
 
 from chassis import errors
 from chassis.interceptor import Context
@@ -16,6 +14,8 @@ from contract import reasons
 from provider import requests, store
 from provider.methods import METHODS, Method
 from provider.store import Order
+from ticketrush.provider.v1 import provider_pb2 as pb
+from ticketrush.provider.v1 import provider_pb2_grpc
 
 # A caller without a deadline gets its connection "lost" after this long.
 LOST_REPLY_S: Final = 60.0

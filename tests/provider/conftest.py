@@ -5,7 +5,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
 
 from chassis.paging import PageTokens
 from chassis.server import Health, build
@@ -13,6 +12,7 @@ from provider.group_commit import GroupCommit
 from provider.servicer import Servicer
 from provider.store import Store
 from tests.provider.running import ProviderProcess, Stub
+from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
 import grpc
+
 from ticketrush.provider.v1 import provider_pb2 as pb
 from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
 

@@ -7,12 +7,12 @@ from uuid import uuid4
 
 import grpc
 import pytest
-from ticketrush.provider.v1 import provider_pb2 as pb
 
 from chassis.errors import from_upstream
 from provider.methods import METHODS
 from provider.servicer import Servicer
 from tests.provider.running import Stub, eventually, order
+from ticketrush.provider.v1 import provider_pb2 as pb
 
 APPROVED, DECLINED, CANCELLED = (
     pb.Charge.STATE_APPROVED,

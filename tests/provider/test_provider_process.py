@@ -4,9 +4,9 @@ import asyncio
 
 import grpc
 import pytest
-from ticketrush.provider.v1 import provider_pb2 as pb
 
 from tests.provider.running import ProviderProcess, Stub, eventually, order
+from ticketrush.provider.v1 import provider_pb2 as pb
 
 
 async def charges(provider: Stub) -> list[pb.Charge]:

@@ -1,0 +1,1 @@
+"""The command `ticketrush`: TicketRush from a terminal, through the public gRPC API."""

@@ -1,0 +1,46 @@
+"""The line to the gateway, and what a call that fails looks like to the person at the terminal."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+import typer
+
+from cli import failures
+from ticketrush.v1.catalog_pb2_grpc import CatalogServiceStub
+from ticketrush.v1.ticketing_pb2_grpc import TicketingServiceStub
+
+CALL_TIMEOUT_S: Final = 10.0
+"""How long a call may take beyond what it was told to wait."""
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The public services."""
+
+    ticketing: TicketingServiceStub
+    catalog: CatalogServiceStub
+
+
+@contextmanager
+def connect(address: str, *, as_json: bool, request_id: str = "") -> Iterator[Gateway]:
+    """The gateway at HOST:PORT, to call within the block.
+
+    A call that fails there is told on standard error (with `request_id`, so that a write can be said again) and ends
+    the command with the exit code of failures.py.
+    """
+    with dial(address) as channel:
+        try:
+            yield Gateway(TicketingServiceStub(channel), CatalogServiceStub(channel))
+        except grpc.RpcError as error:
+            failure = failures.understand(error)
+            sys.stderr.write(failures.told(failure, address, request_id, as_json=as_json) + "\n")
+            raise typer.Exit(failure.exit_code) from None
+
+
+def dial(address: str) -> grpc.Channel:
+    """A channel to HOST:PORT. Nothing is sent yet."""
+    return grpc.insecure_channel(address)

@@ -1,0 +1,166 @@
+"""How answers look: text for people, JSON for programs."""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli.money import written
+from ticketrush.v1 import catalog_pb2, ticketing_pb2
+
+PIPE_WIDTH: Final = 200
+"""Columns where there is no terminal: ids stay whole on their line."""
+
+_COLOURS: Final = {
+    "AVAILABLE": "green",
+    "OPEN": "green",
+    "HELD": "yellow",
+    "PENDING": "yellow",
+    "PARTIALLY_PAID": "yellow",
+    "CONFIRMED": "bold green",
+    "APPROVED": "bold green",
+    "SOLD": "blue",
+    "REJECTED": "bold red",
+    "EXPIRED": "red",
+    "CANCELLED": "red",
+    "CLOSED": "red",
+    "REFUND_DUE": "magenta",
+    "REFUNDED": "magenta",
+}
+
+Rows = Iterable[tuple[str, str | Text]]
+
+
+def console() -> Console:
+    """Standard output, as wide as the terminal or as a line should be in a pipe."""
+    probe = Console()
+    return probe if probe.is_terminal else Console(width=PIPE_WIDTH)
+
+
+def print_json(message: Message) -> None:
+    """The message as one line of JSON: names as in the protos, 64-bit integers as strings."""
+    fields = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    Console(soft_wrap=True).print(json.dumps(fields), markup=False, highlight=False)
+
+
+def state(name: str) -> Text:
+    """The name of a state without its prefix, in its colour."""
+    plain = name.removeprefix("STATE_")
+    return Text(plain, style=_COLOURS.get(plain, ""))
+
+
+def reservation_state(reservation: ticketing_pb2.Reservation) -> Text:
+    """The state of a reservation."""
+    return state(ticketing_pb2.Reservation.State.Name(reservation.state))
+
+
+def seat(ticket: ticketing_pb2.Ticket) -> str:
+    """For example `stalls 4/12`, or the section alone for general admission."""
+    return f"{ticket.section} {ticket.row}/{ticket.seat}" if ticket.seat else ticket.section
+
+
+def event(found: catalog_pb2.Event) -> None:
+    """One event, a line per fact."""
+    _print_rows(
+        [
+            ("event", found.event_id),
+            ("name", found.name),
+            ("venue", found.venue),
+            ("starts", _instant(found.start_time)),
+            ("state", state(catalog_pb2.Event.State.Name(found.state))),
+            (
+                "hold",
+                f"{found.hold_duration.ToTimedelta()} (a charge keeps it {found.payment_grace.ToTimedelta()} more)",
+            ),
+            ("per buyer", str(found.max_tickets_per_buyer or "any number of tickets")),
+            ("on sale from", _instant(found.sale_start_time)),
+            ("on sale until", _instant(found.sale_end_time)),
+            ("tickets", f"{found.available_count} available, {found.held_count} held, {found.sold_count} sold"),
+        ]
+    )
+
+
+def events(found: Iterable[catalog_pb2.Event]) -> None:
+    """Events, a line each."""
+    table = Table("event", "name", "state", "available", "held", "sold", box=None)
+    for each in found:
+        name = state(catalog_pb2.Event.State.Name(each.state))
+        counts = (each.available_count, each.held_count, each.sold_count)
+        table.add_row(each.event_id, Text(each.name), name, *(str(count) for count in counts))
+    console().print(table)
+
+
+def tickets(found: Iterable[ticketing_pb2.Ticket], currency: str) -> None:
+    """Tickets, a line each."""
+    table = Table("ticket", "seat", "price", "state", box=None)
+    for each in found:
+        name = state(ticketing_pb2.Ticket.State.Name(each.state))
+        table.add_row(each.ticket_id, Text(seat(each)), written(each.price_minor, currency), name)
+    console().print(table)
+
+
+def reservation(found: ticketing_pb2.Reservation) -> None:
+    """One reservation, a line per fact."""
+    _print_rows(
+        [
+            ("reservation", found.reservation_id),
+            ("state", reservation_state(found)),
+            ("because", found.reject_reason),
+            ("tickets", ", ".join(seat(ticket) for ticket in found.tickets)),
+            ("total", _amount(found.total_minor, found.currency)),
+            ("paid", _amount(found.paid_minor, found.currency)),
+            ("under way", _amount(found.open_minor, found.currency)),
+            ("refund due", _amount(found.refund_due_minor, found.currency)),
+            ("refunded", _amount(found.refunded_minor, found.currency)),
+            ("held until", _instant(found.release_time)),
+        ]
+    )
+
+
+def payment(found: ticketing_pb2.Payment) -> None:
+    """One payment, a line per fact."""
+    _print_rows(
+        [
+            ("payment", found.payment_id),
+            ("amount", _amount(found.amount_minor, found.currency)),
+            ("state", state(ticketing_pb2.Payment.State.Name(found.state))),
+            ("because", found.decline_reason),
+        ]
+    )
+
+
+def change(found: ticketing_pb2.Reservation) -> None:
+    """One step of a watched reservation, on one line."""
+    line = Text(f"{datetime.now().astimezone():%H:%M:%S}  ").append_text(reservation_state(found))
+    for name, amount_minor in (
+        ("paid", found.paid_minor),
+        ("under way", found.open_minor),
+        ("refund due", found.refund_due_minor),
+        ("refunded", found.refunded_minor),
+    ):
+        if amount_minor:
+            line.append(f"  {name} {written(amount_minor, found.currency)}")
+    console().print(line)
+
+
+def _amount(amount_minor: int, currency: str) -> str:
+    return written(amount_minor, currency) if amount_minor else ""
+
+
+def _instant(time: Timestamp) -> str:
+    return f"{time.ToDatetime():%Y-%m-%d %H:%M:%S} UTC" if time.seconds else ""
+
+
+def _print_rows(rows: Rows) -> None:
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows:
+        if value:
+            table.add_row(Text(name, style="dim"), value if isinstance(value, Text) else Text(value))
+    console().print(table)
