@@ -1,0 +1,239 @@
+"""What each command asks of the gateway, prints, and exits with."""
+
+import json
+from uuid import UUID
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from chassis.errors import CallError, already_exists, invalid, overloaded
+from tests.cli.conftest import Terminal
+from ticketrush.v1 import catalog_pb2 as catalog
+from ticketrush.v1 import ticketing_pb2 as pb
+
+EVENT = "00000000-0000-8000-8000-0000000000e1"
+RESERVATION = "00000000-0000-8000-8000-0000000000f1"
+TICKETS = ["00000000-0000-8000-8000-0000000000a1", "00000000-0000-8000-8000-0000000000a2"]
+REQUEST = "00000000-0000-4000-8000-0000000000b1"
+State = pb.Reservation
+
+
+def reserved(state: pb.Reservation.State.ValueType, **fields: str | int) -> pb.ReserveResponse:
+    reservation = pb.Reservation(reservation_id=RESERVATION, event_id=EVENT, currency="EUR", state=state)
+    for name, value in fields.items():
+        setattr(reservation, name, value)
+    return pb.ReserveResponse(reservation=reservation)
+
+
+def test_reserve_asks_for_the_tickets_named_and_shows_the_hold(terminal: Terminal) -> None:
+    terminal.type("reserve", EVENT, "--buyer", "ada", "--ticket", TICKETS[0], "--ticket", TICKETS[1], "--wait", "5s")
+    request = terminal.answer("TicketingService", "Reserve", reserved(State.STATE_HELD, total_minor=9_000))
+    assert (request.event_id, request.buyer_id, list(request.ticket_ids)) == (EVENT, "ada", TICKETS)
+    assert not request.HasField("best_available")
+    assert request.wait == Duration(seconds=5)
+    assert UUID(request.request_id)
+    result = terminal.ended()
+    assert result.exit_code == 0
+    assert RESERVATION in result.stdout
+    assert "HELD" in result.stdout
+    assert "90.00 EUR" in result.stdout
+
+
+def test_reserve_asks_for_the_best_of_a_section_and_leaves_the_wait_to_the_gateway(terminal: Terminal) -> None:
+    terminal.type("reserve", EVENT, "--buyer", "ada", "--section", "stalls", "--quantity", "2")
+    request = terminal.answer("TicketingService", "Reserve", reserved(State.STATE_HELD))
+    assert request.best_available == pb.BestAvailable(section="stalls", quantity=2)
+    assert not request.ticket_ids
+    assert not request.HasField("wait")
+    assert terminal.ended().exit_code == 0
+
+
+def test_a_refused_reservation_exits_with_1_and_says_why(terminal: Terminal) -> None:
+    terminal.type("reserve", EVENT, "--buyer", "ada", "--section", "stalls")
+    terminal.answer("TicketingService", "Reserve", reserved(State.STATE_REJECTED, reject_reason="SOLD_OUT"))
+    result = terminal.ended()
+    assert result.exit_code == 1
+    assert "SOLD_OUT" in result.stdout
+
+
+def test_an_undecided_reservation_exits_with_3_and_says_how_to_ask_again(terminal: Terminal) -> None:
+    terminal.type("reserve", EVENT, "--buyer", "ada", "--section", "stalls", "--request-id", REQUEST)
+    request = terminal.answer("TicketingService", "Reserve", reserved(State.STATE_PENDING))
+    assert request.request_id == REQUEST
+    result = terminal.ended()
+    assert result.exit_code == 3
+    assert f"--request-id {REQUEST}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_code"),
+    [("APPROVED", 0), ("REJECTED", 1), ("REFUND_DUE", 1), ("REFUNDED", 1), ("PENDING", 3)],
+)
+def test_pay_exits_with_0_only_if_the_money_bought_something(terminal: Terminal, state: str, exit_code: int) -> None:
+    terminal.type("pay", RESERVATION, "--buyer", "ada", "--card", "pm_card_ok", "--amount-minor", "100")
+    payment = pb.Payment(payment_id=REQUEST, state=pb.Payment.State.Value(f"STATE_{state}"))
+    request = terminal.answer("TicketingService", "Pay", pb.PayResponse(payment=payment))
+    assert (request.reservation_id, request.buyer_id) == (RESERVATION, "ada")
+    assert (request.payment_method, request.amount_minor) == ("pm_card_ok", 100)
+    result = terminal.ended()
+    assert result.exit_code == exit_code
+    assert state in result.stdout
+
+
+@pytest.mark.parametrize(("state", "exit_code"), [("CANCELLED", 0), ("EXPIRED", 0), ("HELD", 3)])
+def test_cancel_exits_with_0_once_the_hold_is_gone(terminal: Terminal, state: str, exit_code: int) -> None:
+    terminal.type("cancel", RESERVATION, "--buyer", "ada")
+    reservation = pb.Reservation(state=State.State.Value(f"STATE_{state}"))
+    answer = pb.CancelReservationResponse(reservation=reservation)
+    request = terminal.answer("TicketingService", "CancelReservation", answer)
+    assert (request.reservation_id, request.buyer_id) == (RESERVATION, "ada")
+    assert terminal.ended().exit_code == exit_code
+
+
+def test_watch_prints_a_line_for_each_change(terminal: Terminal) -> None:
+    terminal.type("watch", RESERVATION)
+    steps = (State.STATE_HELD, State.STATE_PARTIALLY_PAID, State.STATE_CONFIRMED)
+    request = terminal.stream(
+        "TicketingService",
+        "WatchReservation",
+        *(pb.WatchReservationResponse(reservation=pb.Reservation(state=s)) for s in steps),
+    )
+    assert request.reservation_id == RESERVATION
+    result = terminal.ended()
+    assert result.exit_code == 0
+    assert [line.split()[1] for line in result.stdout.splitlines()] == ["HELD", "PARTIALLY_PAID", "CONFIRMED"]
+
+
+def test_watch_prints_a_json_object_for_each_change(terminal: Terminal) -> None:
+    terminal.type("watch", RESERVATION, "--json")
+    change = pb.WatchReservationResponse(reservation=pb.Reservation(state=State.STATE_HELD, version=7))
+    terminal.stream("TicketingService", "WatchReservation", change, change)
+    lines = [json.loads(line) for line in terminal.ended().stdout.splitlines()]
+    assert [(line["reservation"]["state"], line["reservation"]["version"]) for line in lines] == [
+        ("STATE_HELD", "7")
+    ] * 2
+
+
+def test_event_create_sends_what_was_typed_and_nothing_that_the_system_gives(terminal: Terminal) -> None:
+    terminal.type("event", "create", "Proms", "--venue", "Arena", "--hold", "5m", "--grace", "0", "--currency", "USD")
+    request = terminal.answer("CatalogService", "CreateEvent", catalog.CreateEventResponse())
+    assert request.event == catalog.Event(
+        name="Proms",
+        venue="Arena",
+        currency="USD",
+        hold_duration=Duration(seconds=300),
+        payment_grace=Duration(),
+    )
+    assert terminal.ended().exit_code == 0
+
+
+def test_event_show_prints_the_event(terminal: Terminal) -> None:
+    terminal.type("event", "show", EVENT)
+    event = catalog.Event(event_id=EVENT, name="Proms [live]", available_count=7)
+    assert terminal.answer("CatalogService", "GetEvent", catalog.GetEventResponse(event=event)).event_id == EVENT
+    result = terminal.ended()
+    assert "Proms [live]" in result.stdout
+    assert "7 available" in result.stdout
+
+
+def test_event_list_as_json_is_one_object(terminal: Terminal) -> None:
+    terminal.type("event", "list", "--limit", "2", "--json")
+    answer = catalog.ListEventsResponse(events=[catalog.Event(event_id=EVENT, held_count=3)])
+    assert terminal.answer("CatalogService", "ListEvents", answer).page_size == 2
+    shown = json.loads(terminal.ended().stdout)
+    assert [(event["event_id"], event["held_count"]) for event in shown["events"]] == [(EVENT, "3")]
+
+
+@pytest.mark.parametrize(
+    ("typed", "block"),
+    [
+        (
+            ["--rows", "20", "--seats-per-row", "50"],
+            catalog.Block(section="stalls", price_minor=4_500, grid=catalog.Grid(rows=20, seats_per_row=50)),
+        ),
+        (["--quantity", "7"], catalog.Block(section="stalls", price_minor=4_500, quantity=7)),
+        (
+            ["--seat", "A/1", "--seat", "A/2"],
+            catalog.Block(
+                section="stalls",
+                price_minor=4_500,
+                seats=catalog.Seats(seats=[catalog.Seat(row="A", seat="1"), catalog.Seat(row="A", seat="2")]),
+            ),
+        ),
+    ],
+)
+def test_tickets_add_sends_the_block(terminal: Terminal, typed: list[str], block: catalog.Block) -> None:
+    terminal.type("tickets", "add", EVENT, "--section", "stalls", "--price-minor", "4500", *typed)
+    answer = catalog.CreateTicketsResponse(ticket_count=1_000)
+    request = terminal.answer("CatalogService", "CreateTickets", answer)
+    assert (request.event_id, list(request.blocks)) == (EVENT, [block])
+    assert "1000 tickets added" in terminal.ended().stdout
+
+
+def test_tickets_list_shows_ids_seats_and_prices(terminal: Terminal) -> None:
+    terminal.type("tickets", "list", EVENT, "--available")
+    ticket = pb.Ticket(ticket_id=TICKETS[0], section="stalls", row="4", seat="12", price_minor=4_500)
+    request = terminal.answer("TicketingService", "ListTickets", pb.ListTicketsResponse(tickets=[ticket]))
+    assert request.state == pb.Ticket.STATE_AVAILABLE
+    event = catalog.Event(currency="JPY")
+    terminal.answer("CatalogService", "GetEvent", catalog.GetEventResponse(event=event))
+    assert terminal.ended().stdout.splitlines()[1].split() == [
+        TICKETS[0],
+        "stalls",
+        "4/12",
+        "4500",
+        "JPY",
+        "UNSPECIFIED",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "told"),
+    [
+        (invalid({"buyer_id": "must not be empty"}), 2, "INVALID_ARGUMENT: buyer_id must not be empty"),
+        (already_exists("REQUEST_ID_REUSED", "another body"), 1, "REQUEST_ID_REUSED: another body"),
+        (overloaded("OVERLOADED", "too many calls", 1.0), 3, "OVERLOADED: too many calls"),
+    ],
+)
+def test_a_refused_call_is_told_in_one_line(terminal: Terminal, error: CallError, exit_code: int, told: str) -> None:
+    terminal.type("reserve", EVENT, "--buyer", "ada", "--section", "stalls")
+    terminal.refuse("TicketingService", "Reserve", error)
+    result = terminal.ended()
+    assert (result.exit_code, result.stderr.splitlines()) == (exit_code, [told])
+
+
+def test_an_unknown_outcome_says_how_to_ask_again(terminal: Terminal) -> None:
+    terminal.type("pay", RESERVATION, "--buyer", "ada", "--card", "pm_card_ok", "--request-id", REQUEST)
+    error = CallError(grpc.StatusCode.UNAVAILABLE, "BROKER_UNAVAILABLE", "the broker is away")
+    terminal.refuse("TicketingService", "Pay", error)
+    result = terminal.ended()
+    assert result.exit_code == 3
+    assert "BROKER_UNAVAILABLE: the broker is away" in result.stderr
+    assert f"--request-id {REQUEST}" in result.stderr
+
+
+def test_a_refused_call_as_json_keeps_its_parts(terminal: Terminal) -> None:
+    terminal.type("event", "show", EVENT, "--json")
+    terminal.refuse("CatalogService", "GetEvent", invalid({"event_id": "must be a UUID"}))
+    result = terminal.ended()
+    assert result.stdout == ""
+    assert json.loads(result.stderr)["violations"] == {"event_id": "must be a UUID"}
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["reserve", EVENT, "--buyer", "ada"],
+        ["reserve", EVENT, "--buyer", "ada", "--section", "stalls", "--ticket", TICKETS[0]],
+        ["reserve", "not-an-id", "--buyer", "ada", "--section", "stalls"],
+        ["reserve", EVENT, "--buyer", "ada", "--section", "stalls", "--wait", "soon"],
+        ["reserve", EVENT, "--section", "stalls"],
+        ["tickets", "add", EVENT, "--section", "stalls", "--price-minor", "1"],
+        ["tickets", "add", EVENT, "--section", "stalls", "--price-minor", "1", "--quantity", "1", "--seat", "A/1"],
+        ["tickets", "add", EVENT, "--section", "stalls", "--price-minor", "1", "--seat", "A12"],
+    ],
+)
+def test_what_makes_no_sense_is_refused_without_a_call(terminal: Terminal, typed: list[str]) -> None:
+    terminal.type(*typed)
+    assert terminal.ended().exit_code == 2
