@@ -41,4 +41,4 @@ REQUIRED: Final = frozenset(key for queue in (*RESERVATIONS_QUEUES, *PAYMENTS_QU
 """Keys that a consumer is bound to take: a message of theirs that comes back unrouted is an alarm."""
 
 WATCHED: Final = (RESERVED, REJECTED, PARTIALLY_PAID, SOLD, CANCELLED, EXPIRED, RESERVATION_UPDATED, EVENT_UPDATED)
-"""Facts for whoever listens, gateways' watches among them. Never one of REQUIRED, or `mandatory` would prove nothing."""
+"""Facts for whoever listens, gateways among them. None of them is REQUIRED: then `mandatory` would prove nothing."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -41,6 +41,8 @@ class ReservationState(StrEnum):
     CANCELLED = "CANCELLED"
 
 
+UNREAD = datetime.min.replace(tzinfo=UTC)
+"""The time in books whose clock was not read yet: before everything."""
 LIVE_HOLD = (ReservationState.HELD, ReservationState.PARTIALLY_PAID)
 """States in which tickets wait for money."""
 
@@ -87,6 +89,7 @@ class Event:
 class Ticket:
     """One seat or place as it is at some version."""
 
+    event_id: UUID
     ticket_id: UUID
     section: str
     row: str
@@ -145,12 +148,10 @@ class Reservation:
         return self.state in LIVE_HOLD or self.state is ReservationState.CONFIRMED
 
     def set_release_time(self) -> None:
-        """Works out until when the tickets are kept: the hold, a charge under way, a part payment; within hard limits."""
-        ends = [self.expire_time]
-        for credit in self.credits.values():
-            if credit.state is CreditState.OPEN:
-                ends.append(credit.open_time + self.payment_grace)
-        latest = min(max(ends), self.expire_time + RELEASE_EXTENSION_MAX)
+        """Works out until when the tickets are kept: the hold, a charge under way, a part payment, within limits."""
+        charges = (credit.open_time for credit in self.credits.values() if credit.state is CreditState.OPEN)
+        latest = max((begin + self.payment_grace for begin in charges), default=self.expire_time)
+        latest = min(max(latest, self.expire_time), self.expire_time + RELEASE_EXTENSION_MAX)
         if self.instalment_time:
             latest = max(latest, self.instalment_time + self.instalment_hold)
         self.release_time = latest
@@ -171,15 +172,18 @@ class Step:
 class Books:
     """The rows one transaction has locked, as it changes them, and the steps it took in order.
 
-    `tickets_read` and `versions_read` keep what was read: the store writes against those versions.
+    What was read is kept beside it (`..._read`): the store writes against exactly that, or not at all.
     """
 
-    now: datetime
+    now: datetime = UNREAD
     events: dict[UUID, Event] = field(default_factory=dict)
     tickets: dict[UUID, Ticket] = field(default_factory=dict)
     reservations: dict[UUID, Reservation] = field(default_factory=dict)
     allowances: dict[tuple[UUID, str], int] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
+    tickets_read: dict[UUID, Ticket] = field(default_factory=dict)
+    versions_read: dict[UUID, int] = field(default_factory=dict)
+    allowances_read: dict[tuple[UUID, str], int] = field(default_factory=dict)
 
     def tickets_of(self, reservation: Reservation) -> tuple[Ticket, ...]:
         """Its tickets as they are now."""
