@@ -1,0 +1,66 @@
+"""What this gateway accepted and nobody has decided yet, so that whoever asks for it is not told that it is unknown."""
+
+import time
+from collections import OrderedDict
+from typing import Final, Generic, TypeVar
+
+from ticketrush.v1 import ticketing_pb2 as pb
+
+ENTRIES_MAX: Final = 20_000
+# Beyond the last delay after which a command is tried again (600 s); who is not decided by then needs an operator.
+AGE_MAX_S: Final = 900.0
+
+Item = TypeVar("Item", pb.Reservation, pb.Payment)
+
+
+class Pending(Generic[Item]):
+    """The newest `entries_max` accepted things by id, each for AGE_MAX_S; asked only about what its owner lacks."""
+
+    def __init__(self, *, entries_max: int = ENTRIES_MAX) -> None:
+        self._entries_max = entries_max
+        self._items: OrderedDict[str, tuple[float, Item]] = OrderedDict()
+
+    def add(self, subject_id: str, item: Item) -> Item:
+        """Remembers it unless the id is known already; returns what is remembered under the id."""
+        known = self.find(subject_id)
+        if known is not None:
+            return known
+        self._items[subject_id] = (time.monotonic(), item)
+        if len(self._items) > self._entries_max:
+            self._items.popitem(last=False)
+        return item
+
+    def find(self, subject_id: str) -> Item | None:
+        """What was accepted under the id, if it is still remembered."""
+        entry = self._items.get(subject_id)
+        if entry is None:
+            return None
+        accepted, item = entry
+        if time.monotonic() - accepted > AGE_MAX_S:
+            del self._items[subject_id]
+            return None
+        return item
+
+    def forget(self, subject_id: str) -> None:
+        """Its owner knows it now."""
+        self._items.pop(subject_id, None)
+
+
+def reservation(reservation_id: str, request: pb.ReserveRequest) -> pb.Reservation:
+    """How a reservation reads before it is decided."""
+    return pb.Reservation(
+        reservation_id=reservation_id,
+        event_id=request.event_id,
+        buyer_id=request.buyer_id,
+        state=pb.Reservation.STATE_PENDING,
+    )
+
+
+def payment(payment_id: str, request: pb.PayRequest) -> pb.Payment:
+    """How a payment reads before it is stored."""
+    return pb.Payment(
+        payment_id=payment_id,
+        reservation_id=request.reservation_id,
+        amount_minor=request.amount_minor,
+        state=pb.Payment.STATE_PENDING,
+    )

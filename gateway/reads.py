@@ -1,0 +1,58 @@
+"""What the owners know, completed by what this gateway accepted and they do not know yet."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+import grpc
+
+from gateway.owners import Owners
+from gateway.pending import Pending
+from ticketrush.v1 import ticketing_pb2 as pb
+
+TICKETS_PER_PAGE: Final = 1_000
+PAGE_TIMEOUT_S: Final = 5.0
+
+
+class Reads:
+    """Reads that are more than passed on. All raise AioRpcError, NOT_FOUND and UNAVAILABLE among others."""
+
+    def __init__(self, owners: Owners) -> None:
+        self._owners = owners
+        self.pending_reservations: Pending[pb.Reservation] = Pending()
+        self.pending_payments: Pending[pb.Payment] = Pending()
+
+    async def reservation(self, reservation_id: str, *, timeout_s: float) -> pb.Reservation:
+        """The reservation as it is now; PENDING if it was accepted here and its owner does not know it yet."""
+        request = pb.GetReservationRequest(reservation_id=reservation_id)
+        try:
+            answer = await self._owners.reservations.GetReservation(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND and (
+                accepted := self.pending_reservations.find(reservation_id)
+            ):
+                return accepted
+            raise
+        self.pending_reservations.forget(reservation_id)
+        return answer.reservation
+
+    async def payment(self, payment_id: str, *, timeout_s: float) -> pb.Payment:
+        """The payment as it is now; PENDING if it was accepted here and its owner does not know it yet."""
+        request = pb.GetPaymentRequest(payment_id=payment_id)
+        try:
+            answer = await self._owners.payments.GetPayment(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND and (accepted := self.pending_payments.find(payment_id)):
+                return accepted
+            raise
+        self.pending_payments.forget(payment_id)
+        return answer.payment
+
+    async def tickets(self, event_id: str) -> AsyncIterator[Sequence[pb.Ticket]]:
+        """All tickets of an event, in pages of TICKETS_PER_PAGE."""
+        request = pb.ListTicketsRequest(event_id=event_id, page_size=TICKETS_PER_PAGE)
+        while True:
+            page = await self._owners.reservations.ListTickets(request, timeout=PAGE_TIMEOUT_S)
+            yield page.tickets
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token

@@ -1,0 +1,125 @@
+"""TicketingService in public. A write is checked, becomes a command, is said, and its outcome answers the call."""
+
+from collections.abc import AsyncIterator, Sequence
+
+import grpc
+
+from chassis.errors import not_found
+from chassis.interceptor import Context
+from contract import reasons
+from gateway import commands, pending, validation
+from gateway.deadlines import left_s
+from gateway.feed import Streams
+from gateway.owners import FORWARD_TIMEOUT_S, Owners, forward
+from gateway.reads import Reads
+from gateway.submission import CALL_TIMEOUT_S, Submission
+from gateway.watches import Watches
+from ticketrush.v1 import ticketing_pb2 as pb
+from ticketrush.v1 import ticketing_pb2_grpc
+
+
+class TicketingServicer(ticketing_pb2_grpc.TicketingServiceServicer):
+    """The buyer's side; docs of each RPC are in ticketing.proto. Outcomes are awaited on the queue `reply_to`."""
+
+    def __init__(
+        self, *, submission: Submission, reply_to: str, owners: Owners, reads: Reads, watches: Watches, streams: Streams
+    ) -> None:
+        self._submission = submission
+        self._reply_to = reply_to
+        self._owners = owners
+        self._reads = reads
+        self._watches = watches
+        self._streams = streams
+
+    def register(self, server: grpc.aio.Server) -> Sequence[str]:
+        """Adds the service to the server; answers its full name."""
+        ticketing_pb2_grpc.add_TicketingServiceServicer_to_server(self, server)
+        service: str = pb.DESCRIPTOR.services_by_name["TicketingService"].full_name
+        # A seat map is serialised once for all its streams. The handler registered last is the one that serves.
+        watch_tickets: grpc.RpcMethodHandler[pb.WatchTicketsRequest, bytes] = grpc.unary_stream_rpc_method_handler(
+            self.WatchTickets, request_deserializer=pb.WatchTicketsRequest.FromString, response_serializer=None
+        )
+        server.add_registered_method_handlers(service, {"WatchTickets": watch_tickets})
+        return [service]
+
+    async def Reserve(self, request: pb.ReserveRequest, context: Context) -> pb.ReserveResponse:
+        wait_s = validation.reserve(request)
+        command = commands.reserve(request, self._reply_to)
+        outcome = await self._submission.submit(command, wait_s=wait_s, left_s=left_s(context, CALL_TIMEOUT_S))
+        if outcome is None:
+            accepted = pending.reservation(command.subject_id, request)
+            return pb.ReserveResponse(reservation=self._reads.pending_reservations.add(command.subject_id, accepted))
+        return pb.ReserveResponse(reservation=outcome.reservation)
+
+    async def Pay(self, request: pb.PayRequest, context: Context) -> pb.PayResponse:
+        wait_s = validation.pay(request)
+        command = commands.pay(request, self._reply_to)
+        outcome = await self._submission.submit(command, wait_s=wait_s, left_s=left_s(context, CALL_TIMEOUT_S))
+        if outcome is None:
+            accepted = pending.payment(command.subject_id, request)
+            return pb.PayResponse(payment=self._reads.pending_payments.add(command.subject_id, accepted))
+        return pb.PayResponse(
+            payment=outcome.payment, reservation=outcome.reservation if outcome.HasField("reservation") else None
+        )
+
+    async def CancelReservation(
+        self, request: pb.CancelReservationRequest, context: Context
+    ) -> pb.CancelReservationResponse:
+        wait_s = validation.cancel(request)
+        command = commands.cancel(request, self._reply_to)
+        outcome = await self._submission.submit(command, wait_s=wait_s, left_s=left_s(context, CALL_TIMEOUT_S))
+        if outcome is not None:
+            return pb.CancelReservationResponse(reservation=outcome.reservation)
+        reservation = await self._reads.reservation(
+            request.reservation_id, timeout_s=left_s(context, FORWARD_TIMEOUT_S)
+        )
+        if reservation.buyer_id != request.buyer_id:
+            raise not_found(reasons.UNKNOWN_RESERVATION, "this buyer has no such reservation")
+        return pb.CancelReservationResponse(reservation=reservation)
+
+    async def RefundReservation(
+        self, request: pb.RefundReservationRequest, context: Context
+    ) -> pb.RefundReservationResponse:
+        validation.refund(request)
+        return await forward(self._owners.reservations.RefundReservation, request, context)
+
+    async def GetReservation(self, request: pb.GetReservationRequest, context: Context) -> pb.GetReservationResponse:
+        reservation_id = validation.reservation_id(request)
+        timeout_s = left_s(context, FORWARD_TIMEOUT_S)
+        return pb.GetReservationResponse(reservation=await self._reads.reservation(reservation_id, timeout_s=timeout_s))
+
+    async def ListReservations(
+        self, request: pb.ListReservationsRequest, context: Context
+    ) -> pb.ListReservationsResponse:
+        validation.list_reservations(request)
+        return await forward(self._owners.reservations.ListReservations, request, context)
+
+    async def GetPayment(self, request: pb.GetPaymentRequest, context: Context) -> pb.GetPaymentResponse:
+        payment_id = validation.payment_id(request)
+        timeout_s = left_s(context, FORWARD_TIMEOUT_S)
+        return pb.GetPaymentResponse(payment=await self._reads.payment(payment_id, timeout_s=timeout_s))
+
+    async def ListPayments(self, request: pb.ListPaymentsRequest, context: Context) -> pb.ListPaymentsResponse:
+        validation.list_payments(request)
+        return await forward(self._owners.payments.ListPayments, request, context)
+
+    async def ListTickets(self, request: pb.ListTicketsRequest, context: Context) -> pb.ListTicketsResponse:
+        validation.list_tickets(request)
+        return await forward(self._owners.reservations.ListTickets, request, context)
+
+    async def WatchReservation(
+        self, request: pb.WatchReservationRequest, context: Context
+    ) -> AsyncIterator[pb.WatchReservationResponse]:
+        reservation_id = validation.reservation_id(request)
+        with self._streams.admitted():
+            timeout_s = left_s(context, FORWARD_TIMEOUT_S)
+            async for reservation in self._watches.reservation(reservation_id, timeout_s=timeout_s):
+                yield pb.WatchReservationResponse(reservation=reservation)
+
+    async def WatchTickets(  # type: ignore[override] # yields what `register` sends as it is: serialised responses
+        self, request: pb.WatchTicketsRequest, context: Context
+    ) -> AsyncIterator[bytes]:
+        event_id = validation.event_id(request)
+        with self._streams.admitted():
+            async for message in self._watches.tickets(event_id):
+                yield message
