@@ -38,13 +38,17 @@ class Process:
     close: Sequence[Callable[[], Awaitable[None]]] = ()
 
 
-def run(process: Process) -> None:
-    """Runs the process to its end. Raises whatever ended it other than SIGTERM or SIGINT."""
+def run(compose: Callable[[], Process]) -> None:
+    """Runs to its end the process that `compose` puts together in the event loop, where gRPC channels must be made.
+
+    Raises whatever ended it other than SIGTERM or SIGINT.
+    """
+    asyncio.run(_live(compose))
+
+
+async def _live(compose: Callable[[], Process]) -> None:
+    process = compose()
     logs.configure(process.name, process.settings.log_level)
-    asyncio.run(_live(process))
-
-
-async def _live(process: Process) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -1,5 +1,6 @@
 """The composition root of the provider: `python -m provider`."""
 
+from functools import partial
 from pathlib import Path
 
 from chassis import settings
@@ -16,21 +17,19 @@ class Settings(settings.Settings):
     store_path: Path
 
 
-def main() -> None:
-    chosen = settings.load(Settings)
+def compose(chosen: Settings) -> Process:
+    """The provider's parts, put together."""
     group = GroupCommit(chosen.store_path)
     store = Store(group)
     servicer = Servicer(store, PageTokens())
-    run(
-        Process(
-            name="provider",
-            settings=chosen,
-            register=servicer.register,
-            open=[store.open],
-            close=[servicer.forget_delayed, group.close],
-        )
+    return Process(
+        name="provider",
+        settings=chosen,
+        register=servicer.register,
+        open=[store.open],
+        close=[servicer.forget_delayed, group.close],
     )
 
 
 if __name__ == "__main__":
-    main()
+    run(partial(compose, settings.load(Settings)))

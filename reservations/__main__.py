@@ -1,0 +1,91 @@
+"""The composition root of reservations: `python -m reservations`."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import grpc
+
+from chassis import settings
+from chassis.consumer import Consumer
+from chassis.database import Database
+from chassis.outbox import Outbox
+from chassis.paging import PageTokens
+from chassis.parking import Backstop, Parking
+from chassis.publisher import Publisher
+from chassis.run import Process, run
+from contract.keys import EXCHANGE, REQUIRED, RESERVATIONS_QUEUES
+from reservations.catalog import Catalog
+from reservations.catalog_servicer import CatalogServicer
+from reservations.consumers import handlers
+from reservations.handlers.answers import Answers
+from reservations.handlers.desk import Desk
+from reservations.handlers.opening import OpeningHandler
+from reservations.handlers.refund import RefundHandler
+from reservations.handlers.reserve import ReserveHandler
+from reservations.handlers.settle import SettleHandler
+from reservations.servicer import ReservationsServicer, TicketingServicer
+from ticketrush.reservations.v1.reservations_pb2_grpc import add_ReservationsServiceServicer_to_server
+from ticketrush.v1.catalog_pb2_grpc import add_CatalogServiceServicer_to_server
+from ticketrush.v1.ticketing_pb2_grpc import add_TicketingServiceServicer_to_server
+
+NAME = "reservations"
+SERVICES = (
+    "ticketrush.v1.CatalogService",
+    "ticketrush.v1.TicketingService",
+    "ticketrush.reservations.v1.ReservationsService",
+)
+
+
+class Settings(settings.Settings):
+    """Where the broker and the schema `reservations` are."""
+
+    amqp_url: str
+    database_url: str
+
+
+def compose(chosen: Settings) -> Process:
+    """The parts of the service, put together."""
+    database = Database(chosen.database_url, schema=NAME, application=NAME)
+    publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME)
+    outbox = Outbox(database, publisher)
+    parking = Parking(database)
+    desk = Desk(database, outbox)
+    answers = Answers(publisher)
+    consumers = [
+        Consumer(
+            chosen.amqp_url,
+            queue=queue,
+            exchange=EXCHANGE,
+            queues=RESERVATIONS_QUEUES,
+            handlers=by_payload,
+            publisher=publisher,
+            parking=parking,
+        )
+        for queue, by_payload in handlers(ReserveHandler(desk, answers), SettleHandler(desk, answers)).items()
+    ]
+    backstop = Backstop(chosen.amqp_url, service=NAME, parking=parking)
+
+    def register(server: grpc.aio.Server) -> Sequence[str]:
+        page_tokens = PageTokens()
+        add_CatalogServiceServicer_to_server(CatalogServicer(Catalog(database, outbox), page_tokens), server)
+        add_TicketingServiceServicer_to_server(TicketingServicer(database, page_tokens, RefundHandler(desk)), server)
+        add_ReservationsServiceServicer_to_server(ReservationsServicer(OpeningHandler(desk)), server)
+        return SERVICES
+
+    return Process(
+        name=NAME,
+        settings=chosen,
+        register=register,
+        checks={
+            "database": lambda: database.up,
+            "broker": lambda: publisher.connected and all(consumer.connected for consumer in consumers),
+        },
+        open=[database.open],
+        background=[database.run, publisher.run, outbox.run, backstop.run, *(consumer.run for consumer in consumers)],
+        drain=[*(consumer.drain for consumer in consumers), outbox.drain, publisher.drain],
+        close=[database.close],
+    )
+
+
+if __name__ == "__main__":
+    run(partial(compose, settings.load(Settings)))

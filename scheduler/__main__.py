@@ -1,0 +1,52 @@
+"""The composition root of the scheduler: `python -m scheduler`."""
+
+from functools import partial
+
+import grpc
+
+from chassis import settings
+from chassis.database import Database
+from chassis.outbox import Outbox
+from chassis.publisher import Publisher
+from chassis.run import Process, run
+from contract.keys import EXCHANGE, REQUIRED
+from reservations.handlers.desk import Desk
+from reservations.handlers.sweeps import Sweeps
+from scheduler.jobs import Jobs
+from ticketrush.payments.v1.payments_pb2_grpc import PaymentsServiceStub
+
+NAME = "scheduler"
+SCHEMA = "reservations"
+CONNECTIONS_MAX = 4
+
+
+class Settings(settings.Settings):
+    """Where the broker, the schema `reservations` and the payments service are."""
+
+    amqp_url: str
+    database_url: str
+    payments_address: settings.Address
+
+
+def compose(chosen: Settings) -> Process:
+    """The parts of the service, put together."""
+    database = Database(chosen.database_url, schema=SCHEMA, application=NAME, connections_max=CONNECTIONS_MAX)
+    publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME)
+    # Its relay says what any scheduler wrote and did not get to say.
+    outbox = Outbox(database, publisher)
+    channel = grpc.aio.insecure_channel(chosen.payments_address)
+    jobs = Jobs(Sweeps(Desk(database, outbox)), PaymentsServiceStub(channel))
+    return Process(
+        name=NAME,
+        settings=chosen,
+        register=lambda _server: (),
+        checks={"database": lambda: database.up, "broker": lambda: publisher.connected},
+        open=[database.open, jobs.start],
+        background=[database.run, publisher.run, outbox.run],
+        drain=[jobs.drain, outbox.drain, publisher.drain],
+        close=[database.close, channel.close],
+    )
+
+
+if __name__ == "__main__":
+    run(partial(compose, settings.load(Settings)))
