@@ -1,0 +1,53 @@
+"""Organisers' writes have one effect however often they are sent: the request_id is stored with what it did."""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from uuid import UUID
+
+from google.protobuf.message import Message
+
+from chassis.errors import already_exists
+from contract import reasons
+from reservations.store import organiser_requests as store
+from reservations.store.books import Connection
+
+
+@dataclass(slots=True, frozen=True)
+class Claim:
+    """A request_id, a digest of everything else in the request, and what the request is about."""
+
+    request_id: UUID
+    body_hash: bytes
+    subject_id: UUID
+
+
+def claim_of(request: Message, subject_id: UUID) -> Claim:
+    """The claim of a request whose request_id is known to be a UUID."""
+    body = type(request)()
+    body.CopyFrom(request)
+    request_id = UUID(body.request_id)  # type: ignore[attr-defined] # every organiser's request has one
+    body.ClearField("request_id")
+    # The type's name is the RPC's: one request_id never names two different calls.
+    content = request.DESCRIPTOR.full_name.encode() + b"\0" + body.SerializeToString(deterministic=True)
+    return Claim(request_id, blake2b(content, digest_size=32).digest(), subject_id)
+
+
+async def is_first(conn: Connection, claim: Claim) -> bool:
+    """Whether the effect is still to be had, in this transaction; concurrent ones with the same request_id wait for it.
+
+    Raises CallError (ALREADY_EXISTS, REQUEST_ID_REUSED) when the request_id already stands for another request.
+    """
+    if await store.insert(conn, claim.request_id, claim.body_hash, claim.subject_id):
+        return True
+    stored = await store.find(conn, claim.request_id)
+    if stored is None or stored.body_hash != claim.body_hash:
+        raise already_exists(
+            reasons.REQUEST_ID_REUSED, f"request_id {claim.request_id} was used for another request; make a new one"
+        )
+    return False
+
+
+async def tickets_added(conn: Connection, claim: Claim) -> int:
+    """How many tickets the request added when it had its effect."""
+    stored = await store.find(conn, claim.request_id)
+    return stored.ticket_count if stored else 0

@@ -1,0 +1,41 @@
+"""What organisers asked for under which request_id."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from reservations.store.books import Connection
+
+
+@dataclass(slots=True, frozen=True)
+class StoredRequest:
+    """A request that had its effect."""
+
+    body_hash: bytes
+    subject_id: UUID
+    ticket_count: int
+
+
+async def insert(conn: Connection, request_id: UUID, body_hash: bytes, subject_id: UUID) -> bool:
+    """Whether the request_id is new. Waits for a transaction that is about to store the same one."""
+    cursor = await conn.execute(
+        """INSERT INTO organiser_request (request_id, body_hash, subject_id) VALUES (%s, %s, %s)
+           ON CONFLICT (request_id) DO NOTHING""",
+        (request_id, body_hash, subject_id),
+    )
+    return cursor.rowcount == 1
+
+
+async def find(conn: Connection, request_id: UUID) -> StoredRequest | None:
+    """The request under this id."""
+    cursor = await conn.execute(
+        "SELECT body_hash, subject_id, ticket_count FROM organiser_request WHERE request_id = %s", (request_id,)
+    )
+    row = await cursor.fetchone()
+    return StoredRequest(*row) if row else None
+
+
+async def set_ticket_count(conn: Connection, request_id: UUID, ticket_count: int) -> None:
+    """How many tickets the request added."""
+    await conn.execute(
+        "UPDATE organiser_request SET ticket_count = %s WHERE request_id = %s", (ticket_count, request_id)
+    )
