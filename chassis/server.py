@@ -5,6 +5,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
@@ -76,6 +78,24 @@ def build(register: Callable[[grpc.aio.Server], Sequence[str]], health: Health) 
     ]
     _add_reflection(server, visible)
     return server, services
+
+
+def add_part(server: grpc.aio.Server, service: ServiceDescriptor, servicer: object) -> str:
+    """Serves those unary methods of a service that `servicer` has, the rest is UNIMPLEMENTED; returns its full name.
+
+    For a service whose methods are owned by several processes, each of which answers its own.
+    """
+    handlers = {
+        method.name: grpc.unary_unary_rpc_method_handler(
+            getattr(servicer, method.name),
+            request_deserializer=GetMessageClass(method.input_type).FromString,
+            response_serializer=GetMessageClass(method.output_type).SerializeToString,
+        )
+        for method in service.methods
+        if hasattr(servicer, method.name)
+    }
+    server.add_registered_method_handlers(service.full_name, handlers)
+    return service.full_name
 
 
 def _add_reflection(server: grpc.aio.Server, visible: Sequence[str]) -> None:

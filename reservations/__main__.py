@@ -13,6 +13,7 @@ from chassis.paging import PageTokens
 from chassis.parking import Backstop, Parking
 from chassis.publisher import Publisher
 from chassis.run import Process, run
+from chassis.server import add_part
 from contract.keys import EXCHANGE, REQUIRED, RESERVATIONS_QUEUES
 from reservations.catalog import Catalog
 from reservations.catalog_servicer import CatalogServicer
@@ -23,10 +24,11 @@ from reservations.handlers.opening import OpeningHandler
 from reservations.handlers.refund import RefundHandler
 from reservations.handlers.reserve import ReserveHandler
 from reservations.handlers.settle import SettleHandler
+from reservations.reads_servicer import Reads
 from reservations.servicer import ReservationsServicer, TicketingServicer
 from ticketrush.reservations.v1.reservations_pb2_grpc import add_ReservationsServiceServicer_to_server
 from ticketrush.v1.catalog_pb2_grpc import add_CatalogServiceServicer_to_server
-from ticketrush.v1.ticketing_pb2_grpc import add_TicketingServiceServicer_to_server
+from ticketrush.v1.ticketing_pb2 import DESCRIPTOR as TICKETING_FILE
 
 NAME = "reservations"
 SERVICES = (
@@ -34,6 +36,9 @@ SERVICES = (
     "ticketrush.v1.TicketingService",
     "ticketrush.reservations.v1.ReservationsService",
 )
+
+
+TICKETING = TICKETING_FILE.services_by_name["TicketingService"]
 
 
 class Settings(settings.Settings):
@@ -68,7 +73,7 @@ def compose(chosen: Settings) -> Process:
     def register(server: grpc.aio.Server) -> Sequence[str]:
         page_tokens = PageTokens()
         add_CatalogServiceServicer_to_server(CatalogServicer(Catalog(database, outbox), page_tokens), server)
-        add_TicketingServiceServicer_to_server(TicketingServicer(database, page_tokens, RefundHandler(desk)), server)
+        add_part(server, TICKETING, TicketingServicer(Reads(database, page_tokens), RefundHandler(desk)))
         add_ReservationsServiceServicer_to_server(ReservationsServicer(OpeningHandler(desk)), server)
         return SERVICES
 
