@@ -1,0 +1,1 @@
+"""Takes payments: charges cards, gives money back, and keeps the money ledger."""

@@ -1,0 +1,104 @@
+"""The composition root of payments: `python -m payments`."""
+
+import asyncio
+from functools import partial
+from typing import Final
+
+from pydantic import SecretStr
+
+from chassis import settings
+from chassis.consumer import Consumer
+from chassis.database import Database
+from chassis.outbox import Outbox
+from chassis.paging import DEFAULT_SECRET, PageTokens
+from chassis.parking import Backstop, Parking
+from chassis.publisher import Publisher
+from chassis.run import Process, run
+from contract import keys
+from payments import consumers
+from payments.charger import Charger
+from payments.handlers import Handlers
+from payments.peers import Peers
+from payments.refunder import Refunder
+from payments.servicer import PaymentsServicer, TicketingServicer
+
+NAME: Final = "payments"
+# All stages together stay below what the process may take to stop; a slow card is left to its lease.
+CONSUMERS_DRAIN_S: Final = 1.5
+WORK_DRAIN_S: Final = 3.0
+OUTBOX_DRAIN_S: Final = 1.0
+PUBLISHER_DRAIN_S: Final = 0.5
+
+
+class Settings(settings.Settings):
+    """The addresses of what payments needs; `page_token_secret` must be the same on all replicas."""
+
+    amqp_url: str
+    database_url: str
+    reservations_address: settings.Address
+    provider_address: settings.Address
+    page_token_secret: SecretStr = SecretStr(DEFAULT_SECRET.decode())
+
+
+def compose(chosen: Settings) -> Process:
+    """The whole service, put together in the loop that will run it."""
+    database = Database(chosen.database_url, schema=NAME, application=NAME)
+    peers = Peers(reservations_address=chosen.reservations_address, provider_address=chosen.provider_address)
+    publisher = Publisher(chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name=NAME)
+    outbox = Outbox(database, publisher)
+    charger = Charger(database, outbox, peers)
+    refunder = Refunder(database, outbox, peers)
+    handlers = Handlers(database, outbox, publisher, charger, refunder)
+    parking = Parking(database)
+    consume = partial(
+        Consumer,
+        chosen.amqp_url,
+        exchange=keys.EXCHANGE,
+        queues=keys.PAYMENTS_QUEUES,
+        publisher=publisher,
+        parking=parking,
+    )
+    charges = consume(queue=keys.PAYMENT_CHARGES, handlers=consumers.charges(handlers))
+    refunds = consume(queue=keys.PAYMENT_REFUNDS, handlers=consumers.refunds(handlers))
+    backstop = Backstop(chosen.amqp_url, service=NAME, parking=parking)
+    tokens = PageTokens(chosen.page_token_secret.get_secret_value().encode())
+    # The RPCs that it leaves abstract are answered by other services.
+    ticketing = TicketingServicer(database, tokens)  # type: ignore[abstract]
+    internal = PaymentsServicer(handlers)
+
+    async def drain_consumers() -> None:
+        await asyncio.gather(charges.drain(CONSUMERS_DRAIN_S), refunds.drain(CONSUMERS_DRAIN_S))
+
+    async def drain_work() -> None:
+        await asyncio.gather(charger.loop.drain(WORK_DRAIN_S), refunder.loop.drain(WORK_DRAIN_S))
+
+    async def drain_messages() -> None:
+        await outbox.drain(OUTBOX_DRAIN_S)
+        await publisher.drain(PUBLISHER_DRAIN_S)
+
+    return Process(
+        name=NAME,
+        settings=chosen,
+        register=lambda server: [*ticketing.register(server), *internal.register(server)],
+        checks={
+            "database": lambda: database.up,
+            "broker": lambda: publisher.connected and charges.connected and refunds.connected,
+        },
+        open=[database.open],
+        background=[
+            database.run,
+            publisher.run,
+            outbox.run,
+            charger.run,
+            refunder.run,
+            charges.run,
+            refunds.run,
+            backstop.run,
+        ],
+        drain=[drain_consumers, drain_work, drain_messages],
+        close=[peers.close, database.close],
+    )
+
+
+if __name__ == "__main__":
+    run(partial(compose, settings.load(Settings)))

@@ -1,0 +1,144 @@
+"""Keeps a bounded amount of work on payments going, taken from the database when due or handed over in memory."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+from chassis.database import is_transient
+from payments.domain import Payment
+
+log = logging.getLogger(__name__)
+
+# Only a safety net, for what a process that is gone has left behind: everything else is announced by `look`.
+POLL_INTERVAL_S: Final = 1.0
+HANDED_MAX: Final = 512
+# Older than this it is left to its lease, which must not run out while the work is under way.
+HANDED_AGE_MAX_S: Final = 3.0
+
+_in_flight = Gauge("ticketrush_payments_in_flight", "Charges and refunds under way.", ("work",))
+_failures = Counter("ticketrush_payments_work_failed", "Charges and refunds left to the end of their lease.", ("work",))
+
+
+class ClaimLoop:
+    """Claims payments that are due while there is room for them, and begins the work on each.
+
+    `claim` takes at most so many payments, under a lease. `begin` gets what was taken and calls `start` once for each;
+    while it runs, the next batch forms. A piece of work that fails or is cancelled is left to its lease.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        in_flight_max: int,
+        claim: Callable[[int], Awaitable[list[Payment]]],
+        begin: Callable[[list[Payment]], Awaitable[None]],
+    ) -> None:
+        self._name = name
+        self._in_flight_max = in_flight_max
+        self._claim = claim
+        self._begin = begin
+        self._handed: deque[tuple[float, Payment]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._due = False
+        self._stopping = False
+        self._finished = asyncio.Event()
+        _in_flight.labels(name).set_function(lambda: len(self._tasks))
+
+    def look(self, delay_s: float = 0.0) -> None:
+        """Tells that a payment is due now or after a delay; beyond POLL_INTERVAL_S the poll is trusted to find it."""
+        if delay_s == 0:
+            self._due = True
+            self._wake.set()
+        elif delay_s < POLL_INTERVAL_S:
+            asyncio.get_running_loop().call_later(delay_s, self.look)
+
+    def has_room(self, count: int) -> bool:
+        """Whether so many payments may be handed over."""
+        return not self._stopping and len(self._handed) + count <= HANDED_MAX
+
+    def hand_over(self, payments: Sequence[Payment]) -> None:
+        """Takes payments that the caller has just committed under a lease, which saves claiming them."""
+        now = asyncio.get_running_loop().time()
+        self._handed.extend((now, payment) for payment in payments)
+        self._wake.set()
+
+    def start(self, work: Coroutine[None, None, None]) -> None:
+        """Runs the work on one payment that was taken."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    async def run(self) -> None:
+        """Works until cancelled; then cancels what is still under way."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._work())
+                tasks.create_task(self._poll())
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Claims nothing more; returns when what was taken is done, or when the time is over."""
+        self._stopping = True
+        self._wake.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._finished.wait()
+        if self._tasks:
+            log.info("%s: %d left to the end of their lease", self._name, len(self._tasks))
+
+    async def _poll(self) -> None:
+        while True:
+            self.look()
+            await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def _work(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while batch := await self._take():
+                await self._begin(batch)
+            if self._stopping and not self._tasks:
+                self._finished.set()
+
+    async def _take(self) -> list[Payment]:
+        """As many payments as there is room for; what is due in the database has waited longer and goes first."""
+        room = self._in_flight_max - len(self._tasks)
+        taken: list[Payment] = []
+        if self._due and room > 0 and not self._stopping:
+            self._due = False
+            taken = await self._claim_due(room)
+        too_old = asyncio.get_running_loop().time() - HANDED_AGE_MAX_S
+        while self._handed and len(taken) < room:
+            since, payment = self._handed.popleft()
+            if since > too_old:
+                taken.append(payment)
+        return taken
+
+    async def _claim_due(self, room: int) -> list[Payment]:
+        try:
+            claimed = await self._claim(room)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("%s: nothing can be claimed now: %s", self._name, error)
+            return []
+        if len(claimed) == room:
+            # There may be more.
+            self._due = True
+        return claimed
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _failures.labels(self._name).inc()
+            log.error("%s: a payment is left to the end of its lease", self._name, exc_info=error)

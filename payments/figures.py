@@ -1,0 +1,8 @@
+"""The numbers of payments."""
+
+from prometheus_client import Counter, Gauge
+
+transitions = Counter("ticketrush_payments_transitions", "Payments that reached a state.", ("state",))
+unanswered = Counter("ticketrush_payments_unanswered", "Attempts to charge or refund to be made again.", ("work",))
+refunds_refused = Counter("ticketrush_payments_refunds_refused", "Refunds that the provider refused: an alarm.")
+refunds_overdue = Gauge("ticketrush_payments_refunds_overdue", "Refunds due for longer than a minute: an alarm.")

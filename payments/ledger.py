@@ -1,0 +1,41 @@
+"""The double-entry ledger: which postings each state of a payment causes. Pure.
+
+The migration says what each account holds.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from payments.domain import Payment, PaymentState
+
+
+class Entry(NamedTuple):
+    """One side of a ledger posting: a debit is positive, a credit negative."""
+
+    payment_id: UUID
+    posting: str
+    account: str
+    amount_minor: int
+    currency: str
+    post_time: datetime
+
+
+# The state that a payment reaches -> posting, account to debit, account to credit.
+_POSTINGS: Final[Mapping[PaymentState, tuple[str, str, str]]] = {
+    PaymentState.APPROVED: ("CHARGE", "provider_clearing", "deferred_revenue"),
+    PaymentState.REFUND_DUE: ("REFUND_DUE", "deferred_revenue", "refunds_payable"),
+    PaymentState.REFUNDED: ("REFUND", "refunds_payable", "provider_clearing"),
+}
+
+
+def postings(payment: Payment) -> tuple[Entry, ...]:
+    """The ledger entries due to the state that the payment has just reached; they sum to zero."""
+    if payment.state not in _POSTINGS:
+        return ()
+    posting, debit, credit = _POSTINGS[payment.state]
+    return (
+        Entry(payment.payment_id, posting, debit, payment.amount_minor, payment.currency, payment.state_time),
+        Entry(payment.payment_id, posting, credit, -payment.amount_minor, payment.currency, payment.state_time),
+    )
