@@ -1,13 +1,16 @@
 """A call that ended with an error status, put into one line and an exit code."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
-from grpc_status import rpc_status
+from google.rpc.status_pb2 import Status
+from grpc.aio import AioRpcError
+
+from chassis.errors import DETAILS_KEY
 
 REFUSED: Final = 1
 """Understood, and refused."""
@@ -38,19 +41,24 @@ class Failure:
         return _EXIT_CODES.get(self.code, REFUSED)
 
 
-def understand(error: grpc.RpcError) -> Failure:
+def understand(error: grpc.Call | AioRpcError) -> Failure:
     """Reads the status and its google.rpc details."""
-    if not isinstance(error, grpc.Call):
-        raise error
     reason, violations = "", {}
-    status = rpc_status.from_call(error)
-    for detail in status.details if status else ():
+    for detail in _details(error):
         info, fields = ErrorInfo(), BadRequest()
         if detail.Unpack(info):
             reason = info.reason
         elif detail.Unpack(fields):
             violations = {found.field: found.description for found in fields.field_violations}
     return Failure(error.code(), reason, error.details() or "", violations)
+
+
+def _details(error: grpc.Call | AioRpcError) -> Iterable[Any]:
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            details: Iterable[Any] = Status.FromString(value).details
+            return details
+    return ()
 
 
 def told(failure: Failure, address: str, request_id: str, *, as_json: bool) -> str:

@@ -36,6 +36,8 @@ def connect(address: str, *, as_json: bool, request_id: str = "") -> Iterator[Ga
         try:
             yield Gateway(TicketingServiceStub(channel), CatalogServiceStub(channel))
         except grpc.RpcError as error:
+            if not isinstance(error, grpc.Call):  # it carries no status: not a call that ended
+                raise
             failure = failures.understand(error)
             sys.stderr.write(failures.told(failure, address, request_id, as_json=as_json) + "\n")
             raise typer.Exit(failure.exit_code) from None

@@ -1,0 +1,109 @@
+"""Calls that are said again until they are answered, and waits that end: services may be killed while we play."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from cli import failures
+from cli.demo.narrator import Narrator
+
+if TYPE_CHECKING:
+    from grpc.aio import UnaryUnaryMultiCallable
+
+CALL_TIMEOUT_S: Final = 5.0
+WAIT_TIMEOUT_S: Final = 300.0
+"""How long anything is waited for before the demo fails."""
+RETRY_PAUSE_S: Final = 0.5
+POLL_PAUSE_S: Final = 0.1
+
+_NOT_ANSWERED: Final = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.CANCELLED,  # by a gateway that stops: we cancel nothing
+)
+
+Request = TypeVar("Request", bound=Message)
+Answer = TypeVar("Answer")
+Found = TypeVar("Found")
+
+
+class SceneFailed(Exception):
+    """A scene did not end as it should have."""
+
+
+class Patience:
+    """Says what it waits for, once per outage and not once per call."""
+
+    def __init__(self, narrator: Narrator) -> None:
+        self._narrator = narrator
+        self._outages: dict[str, float] = {}
+
+    async def call(
+        self,
+        method: "UnaryUnaryMultiCallable[Request, Answer]",
+        request: Request,
+        *,
+        who: str = "gateway",
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> Answer:
+        """The answer to the request, the same request said again while nobody answers.
+
+        Raises SceneFailed when it is refused, or not answered within WAIT_TIMEOUT_S.
+        """
+        deadline = time.monotonic() + WAIT_TIMEOUT_S
+        outage = ""
+        while True:
+            try:
+                answer = await method(request, timeout=timeout_s)
+            except grpc.aio.AioRpcError as error:
+                failure = failures.understand(error)
+                if failure.code not in _NOT_ANSWERED:
+                    told = f"{failure.reason or failure.code.name} {failure.message}"
+                    raise SceneFailed(f"{type(request).__name__} was refused: {told}") from None
+                outage = self._outage_begins(who, failure)
+            else:
+                self._outage_ends(outage)
+                return answer
+            if time.monotonic() > deadline:
+                raise SceneFailed(f"{outage} for {WAIT_TIMEOUT_S:.0f} s")
+            await asyncio.sleep(RETRY_PAUSE_S)
+
+    async def until(
+        self, scene: str, probe: Callable[[], Awaitable[Found | None]], *, what: str, who: str, soon_s: float
+    ) -> Found:
+        """Asks until there is something. After `soon_s` says so, naming the service that should have done it.
+
+        Raises SceneFailed after WAIT_TIMEOUT_S.
+        """
+        begin = time.monotonic()
+        outage = ""
+        with self._narrator.waiting(scene, what):
+            while (found := await probe()) is None:
+                waited_s = time.monotonic() - begin
+                if waited_s > WAIT_TIMEOUT_S:
+                    raise SceneFailed(f"waited {WAIT_TIMEOUT_S:.0f} s for {what}")
+                if waited_s > soon_s:
+                    outage = self._tell_once(f"{who} takes long over {what}")
+                await asyncio.sleep(POLL_PAUSE_S)
+        self._outage_ends(outage)
+        return found
+
+    def _outage_begins(self, who: str, failure: failures.Failure) -> str:
+        if failure.reason:  # it answers, but somebody behind it does not
+            return self._tell_once(f"{who} cannot go on ({failure.reason})")
+        return self._tell_once(f"{who} is not answering")
+
+    def _tell_once(self, outage: str) -> str:
+        if outage not in self._outages:
+            self._outages[outage] = time.monotonic()
+            self._narrator.say("waiting", f"{outage}, waiting; `make up` brings back what was stopped", style="yellow")
+        return outage
+
+    def _outage_ends(self, outage: str) -> None:
+        if begin := self._outages.pop(outage, 0.0):
+            self._narrator.say("waiting", f"over after {time.monotonic() - begin:.1f} s ({outage})", style="green")
