@@ -16,7 +16,6 @@ from reservations.keyset import Position
 from reservations.messages import reservation_message
 from reservations.store import reads as store
 from ticketrush.v1 import ticketing_pb2 as pb
-from ticketrush.v1.ticketing_pb2_grpc import TicketingServiceServicer
 
 TICKETS_PER_PAGE_MAX: Final = 5_000
 """Tickets in a page of reservations: with the longest names these are 2.3 MB, and a message takes 4 MiB."""
@@ -33,7 +32,7 @@ class Reads:
     tokens: PageTokens
 
 
-class ReadsServicer(TicketingServiceServicer):
+class ReadsServicer:
     """GetReservation, ListReservations and ListTickets."""
 
     def __init__(self, reads: Reads) -> None:
