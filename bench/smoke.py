@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -22,8 +23,13 @@ from rich.table import Table
 from deploy import environment
 from ticketrush.v1 import catalog_pb2 as catalog
 from ticketrush.v1 import ticketing_pb2 as pb
-from ticketrush.v1.catalog_pb2_grpc import CatalogServiceAsyncStub, CatalogServiceStub
-from ticketrush.v1.ticketing_pb2_grpc import TicketingServiceAsyncStub, TicketingServiceStub
+from ticketrush.v1.catalog_pb2_grpc import CatalogServiceStub
+from ticketrush.v1.ticketing_pb2_grpc import TicketingServiceStub
+
+if TYPE_CHECKING:
+    # The generated code has only the stubs; their asyncio faces exist for type checkers.
+    from ticketrush.v1.catalog_pb2_grpc import CatalogServiceAsyncStub
+    from ticketrush.v1.ticketing_pb2_grpc import TicketingServiceAsyncStub
 
 IN_FLIGHT = 256
 RESERVATIONS = 10_000
@@ -47,7 +53,7 @@ class Measured:
         return self.latencies_s[min(len(self.latencies_s) - 1, int(len(self.latencies_s) * percent / 100))] * 1e3
 
 
-async def make_event(catalog_stub: CatalogServiceAsyncStub, ticket_count: int) -> str:
+async def make_event(catalog_stub: "CatalogServiceAsyncStub", ticket_count: int) -> str:
     """A new event with so many tickets; returns its id."""
     created = await catalog_stub.CreateEvent(
         catalog.CreateEventRequest(
@@ -63,7 +69,7 @@ async def make_event(catalog_stub: CatalogServiceAsyncStub, ticket_count: int) -
     return event_id
 
 
-async def ticket_ids(ticketing: TicketingServiceAsyncStub, event_id: str) -> list[str]:
+async def ticket_ids(ticketing: "TicketingServiceAsyncStub", event_id: str) -> list[str]:
     """All tickets of the event."""
     found: list[str] = []
     token = ""
@@ -75,7 +81,7 @@ async def ticket_ids(ticketing: TicketingServiceAsyncStub, event_id: str) -> lis
             return found
 
 
-async def reserve(ticketing: TicketingServiceAsyncStub, event_id: str, ticket_id: str) -> float:
+async def reserve(ticketing: "TicketingServiceAsyncStub", event_id: str, ticket_id: str) -> float:
     """Seconds until this ticket was HELD. Raises RuntimeError when it was not."""
     request = pb.ReserveRequest(
         request_id=str(uuid.uuid4()),
@@ -93,7 +99,7 @@ async def reserve(ticketing: TicketingServiceAsyncStub, event_id: str, ticket_id
 
 
 async def closed_loop(
-    ticketing: TicketingServiceAsyncStub, event_id: str, tickets: Sequence[str], callers: int
+    ticketing: "TicketingServiceAsyncStub", event_id: str, tickets: Sequence[str], callers: int
 ) -> Measured:
     """So many callers, each reserving the next ticket as soon as its last one is held."""
     left: Iterator[str] = iter(tickets)
@@ -125,7 +131,8 @@ def resident_mb(pid: int) -> float:
 def service_pids(run_dir: Path) -> dict[str, int]:
     """The local stack's Python services; none when it runs elsewhere."""
     files = ((name, run_dir / f"{name}.pid") for name in SERVICES)
-    return {name: int(file.read_text().split()[0]) for name, file in files if file.exists()}
+    pids = {name: int(file.read_text().split()[0]) for name, file in files if file.exists()}
+    return {name: pid for name, pid in pids.items() if Path(f"/proc/{pid}").exists()}
 
 
 async def measure(address: str, pids: dict[str, int], console: Console) -> bool:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import psycopg
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -15,7 +16,10 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 from reservations.handlers.sweeps import EXPIRY_BATCH_MAX, RECONCILE_BATCH_MAX, Sweeps
 from reservations.store.changes import Superseded
 from ticketrush.payments.v1.payments_pb2 import ReconcilePaymentsRequest
-from ticketrush.payments.v1.payments_pb2_grpc import PaymentsServiceAsyncStub
+
+if TYPE_CHECKING:
+    # The generated code has only the stub; its asyncio face exists for type checkers.
+    from ticketrush.payments.v1.payments_pb2_grpc import PaymentsServiceAsyncStub
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +46,7 @@ Batch = Callable[[], Awaitable[int]]
 class Jobs:
     """The jobs of the scheduler."""
 
-    def __init__(self, sweeps: Sweeps, payments: PaymentsServiceAsyncStub) -> None:
+    def __init__(self, sweeps: Sweeps, payments: "PaymentsServiceAsyncStub") -> None:
         self._sweeps = sweeps
         self._payments = payments
         self._running = 0
