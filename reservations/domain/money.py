@@ -24,11 +24,12 @@ class RefundWithoutDebt(Exception):
 def open_payment(books: Books, reservation: Reservation, payment_id: UUID, buyer_id: str, amount_minor: int) -> str:
     """(none) -> OPEN: keeps room for a payment of `amount_minor` (0 for all that is due), or returns why not.
 
-    Only an open payment may be charged. Opening again changes nothing.
+    Only an opened payment may be charged. Opening again changes nothing.
     """
     known = reservation.credits.get(payment_id)
     if known:
-        return "" if known.state is CreditState.OPEN else reasons.HOLD_ENDED
+        # Whoever forgot what became of an opened payment charges it again under its key and is told.
+        return reasons.HOLD_ENDED if known.state is CreditState.CLOSED else ""
     amount_minor = amount_minor or reservation.due_minor
     if reason := _refusal(reservation, buyer_id, amount_minor):
         return reason
