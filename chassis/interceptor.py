@@ -125,9 +125,6 @@ def _refusal(error: Exception) -> errors.CallError:
             return error
         case AioRpcError():
             return errors.from_upstream(error)
-        case NotImplementedError():
-            # What a generated servicer raises for the RPCs that it does not answer.
-            return errors.CallError(grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED", "another service answers this call")
         case PoolTimeout() | TooManyRequests() | psycopg.OperationalError():
             log.warning("database unavailable: %s", error)
             return errors.unavailable("DATABASE_UNAVAILABLE", "the database does not answer now; try again")

@@ -62,8 +62,7 @@ def compose(chosen: Settings) -> Process:
     refunds = consume(queue=keys.PAYMENT_REFUNDS, handlers=consumers.refunds(handlers))
     backstop = Backstop(chosen.amqp_url, service=NAME, parking=parking)
     tokens = PageTokens(chosen.page_token_secret.get_secret_value().encode())
-    # The RPCs that it leaves abstract are answered by other services.
-    ticketing = TicketingServicer(database, tokens)  # type: ignore[abstract]
+    ticketing = TicketingServicer(database, tokens)
     internal = PaymentsServicer(handlers)
 
     async def drain_consumers() -> None:

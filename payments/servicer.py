@@ -9,20 +9,21 @@ from chassis.database import Database
 from chassis.errors import invalid, not_found
 from chassis.interceptor import Context
 from chassis.paging import PageTokens
+from chassis.server import add_part
 from contract import reasons
 from payments import store
 from payments.handlers import Handlers
 from payments.messages import payment_message
 from ticketrush.payments.v1 import payments_pb2, payments_pb2_grpc
-from ticketrush.v1 import ticketing_pb2, ticketing_pb2_grpc
+from ticketrush.v1 import ticketing_pb2
 
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 500
 RECONCILE_MAX: Final = 256
 
 
-class TicketingServicer(ticketing_pb2_grpc.TicketingServiceServicer):
-    """The RPCs of the public service that payments answers; the others stay UNIMPLEMENTED here."""
+class TicketingServicer:
+    """The RPCs of the public service that payments answers."""
 
     def __init__(self, database: Database, tokens: PageTokens) -> None:
         self._database = database
@@ -30,8 +31,7 @@ class TicketingServicer(ticketing_pb2_grpc.TicketingServiceServicer):
 
     def register(self, server: grpc.aio.Server) -> list[str]:
         """Adds the service to the server; returns its full name."""
-        ticketing_pb2_grpc.add_TicketingServiceServicer_to_server(self, server)
-        return [ticketing_pb2.DESCRIPTOR.services_by_name["TicketingService"].full_name]
+        return [add_part(server, ticketing_pb2.DESCRIPTOR.services_by_name["TicketingService"], self)]
 
     async def GetPayment(
         self, request: ticketing_pb2.GetPaymentRequest, _: Context
