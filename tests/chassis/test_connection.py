@@ -1,0 +1,128 @@
+"""A connection is whole or gone, and comes back by itself."""
+
+import asyncio
+
+import pytest
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aiormq.abc import DeliveredMessage
+
+from chassis import connection as connection_module
+from chassis.connection import Link
+from tests.chassis.broker import running, until
+from tests.chassis.proxy import Proxy
+
+
+async def nothing(_: AbstractConnection) -> None:
+    return
+
+
+async def test_a_broker_that_is_not_there_yet_is_waited_for(wire: Proxy) -> None:
+    wire.refuse()
+    link = Link(wire.url, name="link", setup=nothing)
+    async with running(link.run()):
+        up = asyncio.create_task(link.up())
+        await asyncio.wait({up}, timeout=0.3)
+        assert not link.connected
+        wire.accept()
+        await up
+        assert link.connected
+
+
+async def test_a_silent_broker_is_not_waited_for_without_end(wire: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "CONNECT_TIMEOUT_S", 0.2)
+    wire.mute()
+    attempts: list[AbstractConnection] = []
+
+    async def setup(connection: AbstractConnection) -> None:
+        attempts.append(connection)
+
+    link = Link(wire.url, name="link", setup=setup)
+    async with running(link.run()):
+        await asyncio.sleep(0.3)
+        assert attempts == []
+        wire.unmute()
+        await until(lambda: link.connected)
+
+
+async def test_a_peer_that_went_silent_is_found_out_by_the_refresh(
+    wire: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "REFRESH_INTERVAL_S", 0.1)
+    monkeypatch.setattr(connection_module, "REFRESH_TIMEOUT_S", 0.2)
+    own: list[AbstractChannel] = []
+
+    async def setup(connection: AbstractConnection) -> None:
+        own.append(await link.channel(connection))
+
+    async def refresh() -> None:
+        await own[-1].declare_exchange("amq.topic", passive=True)
+
+    link = Link(wire.url, name="link", setup=setup, refresh=refresh)
+    async with running(link.run()):
+        await link.up()
+        wire.mute()
+        await until(lambda: not link.connected)
+        wire.unmute()
+        await until(lambda: link.connected)
+
+
+async def test_a_lost_channel_takes_the_connection_with_it(wire: Proxy) -> None:
+    channels: list[AbstractChannel] = []
+
+    async def setup(connection: AbstractConnection) -> None:
+        channels.append(await link.channel(connection))
+
+    link = Link(wire.url, name="link", setup=setup)
+    async with running(link.run()):
+        await link.up()
+        await channels[0].close()
+        await until(lambda: not link.connected)
+        await until(lambda: link.connected)
+    assert len(channels) == 2
+
+
+async def test_a_consumer_cancelled_by_the_broker_takes_the_connection_with_it(
+    wire: Proxy, channel: AbstractChannel, unique: str
+) -> None:
+    arrived: list[DeliveredMessage] = []
+
+    async def setup(connection: AbstractConnection) -> None:
+        consuming = await link.channel(connection)
+        await consuming.declare_queue(unique, durable=True, arguments={"x-queue-type": "quorum"})
+        await link.consume(consuming, unique, arrived.append)
+
+    link = Link(wire.url, name="link", setup=setup)
+    async with running(link.run()):
+        await link.up()
+        await channel.queue_delete(unique)
+        await until(lambda: not link.connected)
+        await until(lambda: link.connected)
+    await channel.queue_delete(unique)
+
+
+async def test_a_set_up_that_fails_is_tried_again_after_a_while(wire: Proxy) -> None:
+    failures = [TimeoutError(), ConnectionError()]
+
+    async def setup(_: AbstractConnection) -> None:
+        if failures:
+            raise failures.pop()
+
+    link = Link(wire.url, name="link", setup=setup)
+    async with running(link.run()):
+        await until(lambda: link.connected)
+    assert failures == []
+
+
+async def test_nothing_is_left_of_a_connection_that_was_dropped(wire: Proxy) -> None:
+    """Also when the peer never answers: a half-open consumer would keep its messages."""
+    connections: list[AbstractConnection] = []
+
+    async def setup(connection: AbstractConnection) -> None:
+        connections.append(connection)
+
+    link = Link(wire.url, name="link", setup=setup)
+    async with running(link.run()):
+        await link.up()
+        wire.mute()
+        link.drop("a test")
+        await until(lambda: connections[0].is_closed)
