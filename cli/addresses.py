@@ -5,20 +5,26 @@ from pathlib import Path
 from typing import Final
 
 GATEWAY_ADDRESS_DEFAULT: Final = "127.0.0.1:50051"
-GATEWAY_VARIABLES: Final = ("TICKETRUSH_GATEWAY_ADDRESS", "GATEWAY_ADDRESS")
+_PREFIXES: Final = ("TICKETRUSH_", "")
 _STACK_FILE: Final = Path(".run/stack.env")
 
 
 def gateway_address() -> str:
     """HOST:PORT of the gateway."""
-    for name in GATEWAY_VARIABLES:
-        if value := os.environ.get(name):
+    return address_of("GATEWAY") or GATEWAY_ADDRESS_DEFAULT
+
+
+def address_of(service: str) -> str | None:
+    """HOST:PORT of a service, by its name in capitals; None if nothing says."""
+    variable = f"{service}_ADDRESS"
+    for prefix in _PREFIXES:
+        if value := os.environ.get(prefix + variable):
             return value
-    return from_stack("GATEWAY_ADDRESS") or GATEWAY_ADDRESS_DEFAULT
+    return _stack().get(variable)
 
 
-def from_stack(name: str) -> str | None:
-    """A variable of the local stack's file, looked for here and in each folder above; None if there is none."""
+def _stack() -> dict[str, str]:
+    """The lines of the local stack's file, looked for here and in each folder above."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         try:
@@ -26,5 +32,5 @@ def from_stack(name: str) -> str | None:
         except FileNotFoundError:
             continue
         lines = (line.partition("=") for line in text.splitlines())
-        return {key.strip(): value.strip().strip("'\"") for key, _, value in lines}.get(name)
-    return None
+        return {key.strip(): value.strip().strip("'\"") for key, _, value in lines}
+    return {}

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import grpc
@@ -56,7 +56,7 @@ class Patience:
         Raises SceneFailed when it is refused, or not answered within WAIT_TIMEOUT_S.
         """
         deadline = time.monotonic() + WAIT_TIMEOUT_S
-        outage = ""
+        outages: list[str] = []
         while True:
             try:
                 answer = await method(request, timeout=timeout_s)
@@ -65,12 +65,12 @@ class Patience:
                 if failure.code not in _NOT_ANSWERED:
                     told = f"{failure.reason or failure.code.name} {failure.message}"
                     raise SceneFailed(f"{type(request).__name__} was refused: {told}") from None
-                outage = self._outage_begins(who, failure)
+                outages.append(self._outage_begins(who, failure))
             else:
-                self._outage_ends(outage)
+                self._outages_end(outages)
                 return answer
             if time.monotonic() > deadline:
-                raise SceneFailed(f"{outage} for {WAIT_TIMEOUT_S:.0f} s")
+                raise SceneFailed(f"{outages[-1]} for {WAIT_TIMEOUT_S:.0f} s")
             await asyncio.sleep(RETRY_PAUSE_S)
 
     async def until(
@@ -81,16 +81,16 @@ class Patience:
         Raises SceneFailed after WAIT_TIMEOUT_S.
         """
         begin = time.monotonic()
-        outage = ""
+        outages: list[str] = []
         with self._narrator.waiting(scene, what):
             while (found := await probe()) is None:
                 waited_s = time.monotonic() - begin
                 if waited_s > WAIT_TIMEOUT_S:
                     raise SceneFailed(f"waited {WAIT_TIMEOUT_S:.0f} s for {what}")
                 if waited_s > soon_s:
-                    outage = self._tell_once(f"{who} takes long over {what}")
+                    outages.append(self._tell_once(f"{who} takes long over {what}"))
                 await asyncio.sleep(POLL_PAUSE_S)
-        self._outage_ends(outage)
+        self._outages_end(outages)
         return found
 
     def _outage_begins(self, who: str, failure: failures.Failure) -> str:
@@ -104,6 +104,7 @@ class Patience:
             self._narrator.say("waiting", f"{outage}, waiting; `make up` brings back what was stopped", style="yellow")
         return outage
 
-    def _outage_ends(self, outage: str) -> None:
-        if begin := self._outages.pop(outage, 0.0):
-            self._narrator.say("waiting", f"over after {time.monotonic() - begin:.1f} s ({outage})", style="green")
+    def _outages_end(self, outages: Iterable[str]) -> None:
+        for outage in outages:
+            if begin := self._outages.pop(outage, 0.0):
+                self._narrator.say("waiting", f"over after {time.monotonic() - begin:.1f} s ({outage})", style="green")

@@ -7,7 +7,7 @@ from typing import Final
 
 import grpc
 
-from cli.addresses import from_stack
+from cli.addresses import address_of
 from cli.demo.box_office import BoxOffice
 from cli.demo.patience import Patience, SceneFailed
 from ticketrush.provider.v1 import provider_pb2
@@ -124,9 +124,11 @@ async def _payments(office: BoxOffice, reservation: pb.Reservation) -> list[pb.P
 
 async def _charges(patience: Patience, payment_ids: set[str]) -> list[provider_pb2.Charge]:
     """The provider's own statement, as far as it is about these payments."""
-    address = from_stack("PROVIDER_ADDRESS")
+    address = address_of("PROVIDER")
     if address is None:
-        raise SceneFailed("no .run/stack.env says where the provider is; `make up` writes it")
+        raise SceneFailed(
+            "nothing says where the provider is: `make up` writes .run/stack.env, or set PROVIDER_ADDRESS"
+        )
     found: list[provider_pb2.Charge] = []
     async with grpc.aio.insecure_channel(address) as channel:
         provider = PaymentProviderServiceStub(channel)

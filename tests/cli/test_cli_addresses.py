@@ -13,7 +13,7 @@ from cli.money import written
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for name in addresses.GATEWAY_VARIABLES:
+    for name in ("TICKETRUSH_GATEWAY_ADDRESS", "GATEWAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -28,7 +28,11 @@ def test_a_local_stack_is_found_from_a_folder_below(elsewhere: Path, monkeypatch
     (elsewhere / "docs").mkdir()
     monkeypatch.chdir(elsewhere / "docs")
     assert addresses.gateway_address() == "127.0.0.1:7001"
-    assert addresses.from_stack("PROVIDER_ADDRESS") == "127.0.0.1:7002"
+    assert addresses.address_of("PROVIDER") == "127.0.0.1:7002"
+
+
+def test_nothing_is_made_up_about_a_service_that_nobody_named() -> None:
+    assert addresses.address_of("PROVIDER") is None
 
 
 def test_the_environment_beats_the_local_stack(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
