@@ -1,11 +1,16 @@
 """The services that payments calls: their channels and stubs."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
 
-from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceAsyncStub, PaymentProviderServiceStub
-from ticketrush.reservations.v1.reservations_pb2_grpc import ReservationsServiceAsyncStub, ReservationsServiceStub
+from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
+from ticketrush.reservations.v1.reservations_pb2_grpc import ReservationsServiceStub
+
+if TYPE_CHECKING:
+    # Known to the type checker only.
+    from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceAsyncStub
+    from ticketrush.reservations.v1.reservations_pb2_grpc import ReservationsServiceAsyncStub
 
 RECONNECT_BACKOFF_MS: Final = 100
 RECONNECT_BACKOFF_MAX_MS: Final = 1_000
