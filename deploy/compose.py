@@ -15,8 +15,8 @@ DOWN_DEADLINE_S: Final = 180.0
 _PORT_DEADLINE_S: Final = 30.0
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _SECRETS: Final = _ROOT / ".env"
-_BROKER_USER: Final = "ticketrush"
-_BROKER_PASSWORD: Final = "TICKETRUSH_RABBITMQ_PASSWORD"  # noqa: S105 # the name of the variable, not its value
+BROKER_USER: Final = "ticketrush"
+BROKER_PASSWORD: Final = "TICKETRUSH_RABBITMQ_PASSWORD"  # noqa: S105 # the name of the variable, not its value
 _SECRET_BYTES: Final = 24
 
 
@@ -48,7 +48,7 @@ def logs(names: Sequence[str], *, follow: bool, lines: int) -> None:
 def _passwords() -> dict[str, str]:
     """The passwords in `.env`; draws those that are missing, and keeps whatever else is in the file."""
     known = environment.read(_SECRETS)
-    wanted = [*environment.PASSWORD_VARIABLES, _BROKER_PASSWORD]
+    wanted = [*environment.PASSWORD_VARIABLES, BROKER_PASSWORD]
     complete = known | {name: known.get(name) or secrets.token_urlsafe(_SECRET_BYTES) for name in wanted}
     if complete != known:
         environment.write(_SECRETS, complete)
@@ -64,7 +64,7 @@ def _facts(passwords: dict[str, str]) -> dict[str, str]:
     database = f"{_published(POSTGRES.name, POSTGRES.ports['postgres'])}/{DATABASE}"
     facts["DATABASE_URL"] = f"postgresql://{ADMINISTRATOR}:{passwords[environment.ADMINISTRATOR_PASSWORD]}@{database}"
     broker = _published(RABBITMQ.name, RABBITMQ.ports["rabbitmq"])
-    facts["AMQP_URL"] = f"amqp://{_BROKER_USER}:{passwords[_BROKER_PASSWORD]}@{broker}/"
+    facts["AMQP_URL"] = f"amqp://{BROKER_USER}:{passwords[BROKER_PASSWORD]}@{broker}/"
     facts["RABBITMQ_MANAGEMENT_URL"] = "http://" + _published(RABBITMQ.name, RABBITMQ.ports["rabbitmq_management"])
     for role in ROLES:
         password = passwords[role.password_variable]

@@ -74,11 +74,10 @@ def start(process: Process, run_dir: Path, port: int, password: str, say: Callab
 def remove_data(run_dir: Path) -> None:
     """Removes the data, wherever it lies. The server must be stopped."""
     home = run_dir / "postgres"
+    if home.exists():
+        shutil.rmtree(home.resolve())
     if home.is_symlink():
-        shutil.rmtree(home.resolve(), ignore_errors=True)
         home.unlink()
-    elif home.exists():
-        shutil.rmtree(home)
 
 
 def _account() -> str | None:

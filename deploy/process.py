@@ -19,6 +19,9 @@ LOG_BYTES_MAX: Final = 16 * 1024 * 1024
 LOG_TAIL_LINES: Final = 20
 _LOG_TAIL_BYTES: Final = 16 * 1024
 
+# The children of this very process by pid: who does not reap them leaves zombies, and who forgets them is warned.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
 
 def wait_until(condition: Callable[[], bool], deadline_s: float) -> bool:
     """Polls the condition until it holds; False when the deadline passed first."""
@@ -47,14 +50,12 @@ class Process:
         self.log = run_dir / f"{name}.log"
         self._pid_file = run_dir / f"{name}.pid"
         self._record_file = run_dir / "state" / f"{name}.json"
-        # Kept so that a child of this very process is reaped, and so known to be gone, when it ends.
-        self._child: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int | None:
         """Its pid, None when it does not run."""
         record = self._read()
-        return record.pid if record and self._runs(record) else None
+        return record.pid if record and _runs(record) else None
 
     @property
     def fingerprint(self) -> str | None:
@@ -74,7 +75,7 @@ class Process:
         """Starts the command in a session of its own, as another account if one is named; output goes to the log."""
         self._rotate_log()
         with self.log.open("ab") as output:
-            self._child = subprocess.Popen(
+            child = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -86,7 +87,8 @@ class Process:
                 group=account,
                 extra_groups=None if account is None else [],
             )
-        pid = self._child.pid
+        pid = child.pid
+        _children[pid] = child
         # A child that has ended already has no start time; -1 is nobody's.
         record = _Record(pid, _start_ticks(pid) or -1, fingerprint)
         write_atomically(self._record_file, json.dumps(asdict(record)))
@@ -124,11 +126,6 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def _runs(self, record: _Record) -> bool:
-        if self._child is not None and self._child.pid == record.pid and self._child.poll() is not None:
-            return False
-        return _start_ticks(record.pid) == record.start_ticks
-
     def _read(self) -> _Record | None:
         try:
             return _Record(**json.loads(self._record_file.read_text()))
@@ -148,6 +145,13 @@ def write_atomically(path: Path, text: str) -> None:
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
     new.replace(path)
+
+
+def _runs(record: _Record) -> bool:
+    child = _children.get(record.pid)
+    if child is not None and child.poll() is not None:
+        del _children[record.pid]
+    return _start_ticks(record.pid) == record.start_ticks
 
 
 def _start_ticks(pid: int) -> int | None:

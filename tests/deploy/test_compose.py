@@ -1,0 +1,123 @@
+"""docker-compose.yml runs what the table says: nothing more, nothing less, nothing else."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from ruamel.yaml import YAML
+
+from deploy import compose, environment
+from deploy.environment import role_url
+from deploy.services import (
+    ADMINISTRATOR,
+    DATABASE,
+    LOOPBACK,
+    MIGRATE,
+    POSTGRES,
+    RABBITMQ,
+    ROLES,
+    SERVERS,
+    SERVICES,
+    Service,
+    settings,
+)
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
+PARTS: dict[str, dict[str, Any]] = COMPOSE["services"]
+BY_NAME = {service.name: service for service in SERVICES}
+CONDITIONS = {MIGRATE: "service_completed_successfully"}
+
+each_service = pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
+
+
+def resolved(text: str) -> str:
+    """Compose's interpolation, each variable standing for its own name or its default."""
+    return re.sub(r"\$\{(\w+)(?:(:-)([^}]*)|:\?[^}]*)?\}", lambda m: m[3] if m[2] else m[1], text)
+
+
+def facts() -> dict[str, str]:
+    """What stack.env would say inside the network of the containers; passwords are the names of their variables."""
+    admin = f"postgresql://{ADMINISTRATOR}:{environment.ADMINISTRATOR_PASSWORD}@{POSTGRES.name}:5432/{DATABASE}"
+    known = {
+        "AMQP_URL": f"amqp://{compose.BROKER_USER}:{compose.BROKER_PASSWORD}@{RABBITMQ.name}:5672/",
+        "DATABASE_URL": admin,
+        "PROVIDER_STORE_PATH": "/var/lib/ticketrush/provider.db",
+    }
+    known |= {role.database_url: role_url(admin, role, role.password_variable) for role in ROLES}
+    return known | {service.address: f"{service.name}:{service.port}" for service in SERVICES}
+
+
+def test_it_runs_the_servers_the_services_and_the_migration() -> None:
+    assert PARTS.keys() == {server.name for server in SERVERS} | {MIGRATE} | BY_NAME.keys()
+
+
+@each_service
+def test_a_service_has_the_settings_of_the_table(service: Service) -> None:
+    listening = {
+        service.address: f"0.0.0.0:{service.port}",  # within the containers' own network
+        service.metrics_address: f"0.0.0.0:{service.metrics_port}",
+    }
+    written = {name: resolved(value) for name, value in PARTS[service.name]["environment"].items()}
+    assert written == settings(service, facts() | listening)
+
+
+@each_service
+def test_a_service_starts_after_what_the_table_says(service: Service) -> None:
+    written = {name: how["condition"] for name, how in PARTS[service.name].get("depends_on", {}).items()}
+    assert written == {name: CONDITIONS.get(name, "service_healthy") for name in service.depends_on}
+
+
+@each_service
+def test_a_service_runs_as_its_own_module_and_is_asked_for_its_own_health(service: Service) -> None:
+    part = PARTS[service.name]
+    assert part["command"] == ["python", "-m", service.name]
+    assert part["healthcheck"]["test"] == ["CMD", "python", "-m", "chassis.healthcheck", f"{LOOPBACK}:{service.port}"]
+
+
+@each_service
+def test_a_service_is_published_on_loopback_alone(service: Service) -> None:
+    own = "50051" if service.name == "gateway" else ""
+    expected = [f"{LOOPBACK}:{own}:{service.port}", f"{LOOPBACK}::{service.metrics_port}"]
+    assert list(map(resolved, PARTS[service.name]["ports"])) == expected
+
+
+def test_the_servers_are_published_on_loopback_alone_with_the_ports_of_the_table() -> None:
+    for server in SERVERS:
+        assert PARTS[server.name]["ports"] == [f"{LOOPBACK}::{port}" for port in server.ports.values()]
+
+
+def test_the_migration_gets_the_database_and_every_password() -> None:
+    written = {name: resolved(value) for name, value in PARTS[MIGRATE]["environment"].items()}
+    passwords = {role.password_variable: role.password_variable for role in ROLES}
+    assert written == {"DATABASE_URL": facts()["DATABASE_URL"], **passwords}
+    assert PARTS[MIGRATE]["command"] == ["python", "-m", "deploy", "migrate"]
+    assert PARTS[MIGRATE]["restart"] == "no"
+
+
+def test_images_are_pinned_and_ours_is_built_once_for_all() -> None:
+    ours = {PARTS[name]["image"] for name in (*BY_NAME, MIGRATE)}
+    assert ours == {"ticketrush:local"}
+    for server in SERVERS:
+        assert re.fullmatch(r"\w+:\d+\.\d+(\.\d+)?-\w+", PARTS[server.name]["image"])
+
+
+def test_every_part_has_time_to_stop_and_keeps_its_data_in_a_volume() -> None:
+    assert all("stop_grace_period" in part for part in PARTS.values())
+    kept = {volume.partition(":")[0] for part in PARTS.values() for volume in part.get("volumes", [])}
+    assert kept == COMPOSE["volumes"].keys() == {"postgres", "rabbitmq", "provider"}
+
+
+def test_the_example_of_env_names_every_variable_that_must_be_set() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    assert set(environment.read(ROOT / ".env.example")) == set(re.findall(r"\$\{(\w+):\?", text))
+    assert set(re.findall(r"\$\{(\w+):\?", text)) == {*environment.PASSWORD_VARIABLES, compose.BROKER_PASSWORD}
+
+
+def test_the_image_holds_every_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    copied = set(re.findall(r"^COPY (\w+) \w+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
+    assert copied == {cast("str", package).split("/")[0] for package in packages}

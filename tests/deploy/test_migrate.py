@@ -1,0 +1,128 @@
+"""Roles, schemas and tables: made once however often and by however many, and each role sees its own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import SQL, Identifier
+
+from deploy import environment
+from deploy.environment import role_url
+from deploy.errors import StackError
+from deploy.migrate import migrate
+from deploy.services import ROLES
+from deploy.stack import Stack
+
+PASSWORDS = {role.password_variable: f"{role.service}/secret@:%" for role in ROLES}
+
+
+@pytest.fixture
+async def admin_url(own_servers: Stack) -> AsyncIterator[str]:
+    """An empty database."""
+    server, name = own_servers.env["DATABASE_URL"], f"migrate_{uuid4().hex}"
+    async with await psycopg.AsyncConnection.connect(server, autocommit=True) as conn:
+        await conn.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+    yield server.rpartition("/")[0] + f"/{name}"
+    async with await psycopg.AsyncConnection.connect(server, autocommit=True) as conn:
+        await conn.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+def url_of(service: str, admin_url: str) -> str:
+    role = next(role for role in ROLES if role.service == service)
+    return role_url(admin_url, role, PASSWORDS[role.password_variable])
+
+
+async def test_a_second_time_applies_nothing(admin_url: str) -> None:
+    first: list[str] = []
+    second: list[str] = []
+    await migrate(admin_url, PASSWORDS, first.append)
+    await migrate(admin_url, PASSWORDS, second.append)
+    assert [line for line in first if line.startswith("schema payments: applied")]
+    assert second == []
+
+
+async def test_many_at_once_do_it_once(admin_url: str) -> None:
+    said: list[str] = []
+    await asyncio.gather(*(migrate(admin_url, PASSWORDS, said.append) for _ in range(8)))
+    assert len(said) == len(set(said)) > 0
+
+
+async def test_owners_own_their_tables_and_find_them_without_a_schema(admin_url: str) -> None:
+    await migrate(admin_url, PASSWORDS, lambda _: None)
+    for service in ("reservations", "payments"):
+        async with await psycopg.AsyncConnection.connect(url_of(service, admin_url)) as conn:
+            cursor = await conn.execute("SELECT tableowner FROM pg_tables WHERE schemaname = current_schema()")
+            assert {owner for (owner,) in await cursor.fetchall()} == {f"ticketrush_{service}"}
+            await conn.execute("SELECT FROM migration")
+
+
+async def test_the_scheduler_may_use_the_tables_of_reservations_also_later_ones(admin_url: str) -> None:
+    await migrate(admin_url, PASSWORDS, lambda _: None)
+    async with await psycopg.AsyncConnection.connect(url_of("reservations", admin_url)) as conn:
+        await conn.execute("CREATE TABLE later (id bigserial PRIMARY KEY, word text)")
+    async with await psycopg.AsyncConnection.connect(url_of("scheduler", admin_url)) as conn:
+        await conn.execute("INSERT INTO later (word) VALUES ('scheduled')")
+        await conn.execute("UPDATE later SET word = 'again'")
+        await conn.execute("DELETE FROM later")
+        await conn.execute("SELECT FROM migration")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await conn.execute("DROP TABLE later")
+
+
+@pytest.mark.parametrize(("service", "schema"), [("reservations", "payments"), ("payments", "reservations")])
+async def test_no_service_sees_the_schema_of_another(admin_url: str, service: str, schema: str) -> None:
+    await migrate(admin_url, PASSWORDS, lambda _: None)
+    async with await psycopg.AsyncConnection.connect(url_of(service, admin_url)) as conn:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await conn.execute(SQL("SELECT FROM {}.migration").format(Identifier(schema)))
+
+
+async def test_an_administrator_need_not_be_a_superuser(admin_url: str) -> None:
+    """As with a hosted database."""
+    async with await psycopg.AsyncConnection.connect(admin_url, autocommit=True) as conn:
+        for statement in (
+            # Only a superuser may alter roles that he did not make.
+            *(f"DROP ROLE IF EXISTS {role.name}" for role in ROLES),
+            "CREATE ROLE modest LOGIN CREATEROLE PASSWORD 'modest'",
+            f"GRANT CREATE ON DATABASE {admin_url.rpartition('/')[2]} TO modest",
+        ):
+            await conn.execute(statement.encode())
+    modest = "postgresql://modest:modest@" + admin_url.rpartition("@")[2]
+    try:
+        await migrate(modest, PASSWORDS, lambda _: None)
+    finally:
+        async with await psycopg.AsyncConnection.connect(admin_url, autocommit=True) as conn:
+            for name in (*(role.name for role in ROLES), "modest"):
+                await conn.execute(f"DROP OWNED BY {name} CASCADE".encode())
+                await conn.execute(f"DROP ROLE {name}".encode())
+
+
+async def test_a_missing_password_is_named(admin_url: str) -> None:
+    with pytest.raises(StackError, match="not set: TICKETRUSH_PAYMENTS_PASSWORD"):
+        await migrate(admin_url, PASSWORDS | {"TICKETRUSH_PAYMENTS_PASSWORD": ""}, lambda _: None)
+
+
+def test_passwords_are_drawn_once(own_servers: Stack) -> None:
+    secrets = own_servers.run_dir / "secrets.env"
+    first = environment.passwords(secrets)
+    assert environment.passwords(secrets) == first
+    assert len(set(first.values())) == len(first)
+
+
+@pytest.mark.parametrize(
+    ("admin", "expected"),
+    [
+        (
+            "postgresql://a:b@h1:1,h2:2/d?sslmode=require",
+            "postgresql://ticketrush_payments:p%40@h1:1,h2:2/d?sslmode=require",
+        ),
+        ("postgresql://h/d", "postgresql://ticketrush_payments:p%40@h/d"),
+        ("host=h dbname=d user=a password=b", "user=ticketrush_payments password=p@ dbname=d host=h"),
+    ],
+)
+def test_a_role_connects_where_the_administrator_does(admin: str, expected: str) -> None:
+    role = next(role for role in ROLES if role.service == "payments")
+    assert conninfo_to_dict(role_url(admin, role, "p@")) == conninfo_to_dict(expected)
