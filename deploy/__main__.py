@@ -1,6 +1,7 @@
 """The commands of the stack: `python -m deploy up|down|status|logs|migrate|clean`, most also a make target."""
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -23,9 +25,10 @@ from deploy.status import statuses
 RUN_DIR_VARIABLE: Final = f"{SETTING_PREFIX}RUN_DIR"
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _LOG_LINES: Final = 50
+_FILE_COLUMNS: Final = 120
 
 app = typer.Typer(help="The local TicketRush stack.", no_args_is_help=True, add_completion=False)
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
 
 
 @app.command()
@@ -144,7 +147,10 @@ def _show() -> bool:
     if not parts:
         _say("nothing was started yet; start the stack with: make up")
         return False
-    table = Table("part", "state", "pid", "address", "page in a browser", header_style="bold")
+    table = Table("part", "state", "pid", "address", "in a browser", box=SIMPLE_HEAD, header_style="bold")
+    for column in table.columns:
+        # A URL that is cut short is worth nothing.
+        column.overflow = "fold"
     for part in parts:
         state = "[green]ready[/]" if part.ready else "[red]not serving[/]" if part.pid else "[red]down[/]"
         table.add_row(part.name, state, str(part.pid or ""), part.address, part.page)
@@ -167,4 +173,6 @@ def _told() -> Iterator[None]:
 
 
 if __name__ == "__main__":
+    # What a library has to tell about a server that is down is told by us, in the reader's terms.
+    logging.basicConfig(level=logging.CRITICAL)
     app(prog_name="python -m deploy")

@@ -124,14 +124,13 @@ class Stack:
                 "rabbitmq": lambda: self._start_rabbitmq(ports, known["AMQP_URL"]),
             }
             with ThreadPoolExecutor() as pool:
-                for started in [pool.submit(start) for name, start in servers.items() if name in names]:
-                    started.result()
+                for server in [pool.submit(start) for name, start in servers.items() if name in names]:
+                    server.result()
             services = [service for service in SERVICES if service.name in names]
             if any(MIGRATE in service.depends_on for service in services):
                 self.migrate()
-            for service in services:
-                self._start(service, known)
-            self._wait_until_serving(services, known)
+            started = {service.name for service in services if self._start(service, known)}
+            self._wait_until_serving(services, started, known)
 
     def migrate(self) -> None:
         """Makes roles and schemas and applies new migrations, into a PostgreSQL that is up. Raises psycopg.Error."""
@@ -172,7 +171,7 @@ class Stack:
             postgres.start(process, self.run_dir, ports["postgres"], password, self._say)
             self._say_up("postgres", f"{LOOPBACK}:{ports['postgres']}", begin)
         else:
-            self._say(f"postgres runs already (pid {process.pid})")
+            self._say_runs("postgres")
 
     def _start_rabbitmq(self, ports: Mapping[str, int], url: str) -> None:
         process = self._processes["rabbitmq"]
@@ -184,16 +183,17 @@ class Stack:
             rabbitmq.start(process, self._processes["epmd"], self.run_dir, ports, self._say)
             self._say_up("rabbitmq", f"{LOOPBACK}:{ports['rabbitmq']}", begin)
         else:
-            self._say(f"rabbitmq runs already (pid {process.pid})")
+            self._say_runs("rabbitmq")
 
-    def _start(self, service: Service, known: Mapping[str, str]) -> None:
-        """Starts a service that does not run, or runs with other settings than it should have now."""
+    def _start(self, service: Service, known: Mapping[str, str]) -> bool:
+        """Starts a service that does not run, or runs with other settings than it should have now; whether it did."""
         process = self._processes[service.name]
         own = settings(service, known)
         own |= {SETTING_PREFIX + name: value for name, value in self._settings.get(service.name, {}).items()}
         fingerprint = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
         if process.pid is not None and process.fingerprint == fingerprint:
-            return
+            self._say_runs(service.name)
+            return False
         if process.pid is not None:
             self._say(f"{service.name} runs with other settings; starting it again")
             self._stop(service.name)
@@ -201,6 +201,7 @@ class Stack:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(SETTING_PREFIX)}
         command = [sys.executable, "-m", service.name]
         process.start(command, inherited | _DIRECT | own, directory=_ROOT, fingerprint=fingerprint)
+        return True
 
     def _check_port(self, service: Service, known: Mapping[str, str]) -> None:
         address = known[service.address]
@@ -210,7 +211,9 @@ class Stack:
                 f"or choose another port, as in: {GATEWAY_PORT_VARIABLE}=0 make up"
             )
 
-    def _wait_until_serving(self, services: Collection[Service], known: Mapping[str, str]) -> None:
+    def _wait_until_serving(
+        self, services: Collection[Service], started: Collection[str], known: Mapping[str, str]
+    ) -> None:
         begin = time.monotonic()
         waiting = {service.name: known[service.address] for service in services}
 
@@ -220,7 +223,8 @@ class Stack:
                     raise StackError(self._failure(name, "ended while it started"))
                 if is_serving(address):
                     del waiting[name]
-                    self._say_up(name, address, begin)
+                    if name in started:
+                        self._say_up(name, address, begin)
             return not waiting
 
         if not wait_until(all_serving, START_DEADLINE_S):
@@ -232,6 +236,9 @@ class Stack:
     def _failure(self, name: str, what: str) -> str:
         process = self._processes[name]
         return f"{name} {what}. The end of {process.log}:\n{process.log_tail()}\nOnce that is mended: make up"
+
+    def _say_runs(self, name: str) -> None:
+        self._say(f"{name} runs already (pid {self.pid(name)})")
 
     def _say_up(self, name: str, address: str, begin: float) -> None:
         self._say(f"{name} is up on {address} (pid {self.pid(name)}, after {time.monotonic() - begin:.1f} s)")
