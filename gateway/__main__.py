@@ -35,10 +35,11 @@ def compose(chosen: Settings) -> Process:
     publisher = Publisher(
         chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name="gateway.commands"
     )
-    replies = Inbox(chosen.amqp_url, kind="replies", take=waiters.take)
+    submission = Submission(publisher, waiters)
+    replies = Inbox(chosen.amqp_url, kind="replies", take=waiters.take, connected=submission.say_again)
     facts = Inbox(chosen.amqp_url, kind="facts", take=hub.take, routing_keys=keys.WATCHED, connected=hub.doubt)
     ticketing = TicketingServicer(
-        submission=Submission(publisher, waiters),
+        submission=submission,
         reply_to=replies.queue,
         owners=owners,
         reads=reads,

@@ -20,7 +20,7 @@ CALL_TIMEOUT_S: Final = 45.0
 BACKOFF_FIRST_S: Final = 0.05
 BACKOFF_MAX_S: Final = 1.0
 
-_said_again = Counter("ticketrush_gateway_commands_said_again", "Commands that were not confirmed at the first try.")
+_said_again = Counter("ticketrush_gateway_commands_said_again", "Commands said more than once.")
 
 _REFUSALS: Final = {
     reasons.REQUEST_ID_REUSED: (grpc.StatusCode.ALREADY_EXISTS, "this request_id was used with another body"),
@@ -49,20 +49,26 @@ class Submission:
         """
         loop = asyncio.get_running_loop()
         begin = loop.time()
-        outcome = self._waiters.add(command.message_id)
+        outcome = self._waiters.add(command)
         try:
             await self._say(command, outcome, give_up_at=begin + min(left_s, SAY_TIMEOUT_S))
             if not outcome.done():
                 wait_until = begin + min(wait_s, left_s)
                 await asyncio.wait((outcome,), timeout=max(0.0, wait_until - loop.time()))
         finally:
-            self._waiters.remove(command.message_id, outcome)
+            self._waiters.remove(command, outcome)
         if not outcome.done() or outcome.cancelled():
             return None
         decided = outcome.result()
         if decided.refuse_reason:
             raise _refusal(decided.refuse_reason)
         return decided
+
+    def say_again(self) -> None:
+        """Outcomes may have been missed: says once more whatever calls wait for, to be told again."""
+        for command in self._waiters.commands():
+            _said_again.inc()
+            self._publish(command)
 
     async def _say(self, command: Command, outcome: _Waiter, *, give_up_at: float) -> None:
         """Returns when the broker confirmed the command or its outcome is here."""
@@ -78,9 +84,7 @@ class Submission:
 
     async def _said(self, command: Command, outcome: _Waiter, *, timeout_s: float) -> bool:
         """Says the command once; False when it is worth saying again."""
-        confirm = self._publisher.publish(
-            command.routing_key, command.message_id, command.envelope, shard=command.shard
-        )
+        confirm = self._publish(command)
         try:
             await asyncio.wait((confirm, outcome), timeout=max(0.0, timeout_s), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -99,6 +103,9 @@ class Submission:
                 )
             case _:
                 return False
+
+    def _publish(self, command: Command) -> "asyncio.Future[None]":
+        return self._publisher.publish(command.routing_key, command.message_id, command.envelope, shard=command.shard)
 
 
 def _is_here(outcome: _Waiter) -> bool:

@@ -6,6 +6,7 @@ from typing import Final
 from prometheus_client import Gauge
 
 from chassis.errors import overloaded
+from gateway.commands import Command
 from ticketrush.messages.v1 import messages_pb2 as messages
 from ticketrush.v1 import ticketing_pb2 as pb
 
@@ -24,11 +25,11 @@ class Waiters:
 
     def __init__(self, *, waiting_max: int = WAITING_MAX) -> None:
         self._waiting_max = waiting_max
-        self._by_command: dict[str, list[asyncio.Future[messages.Outcome]]] = {}
+        self._by_command: dict[str, tuple[Command, list[asyncio.Future[messages.Outcome]]]] = {}
         self._count = 0
         _waiting.set_function(lambda: self._count)
 
-    def add(self, command_id: str) -> "asyncio.Future[messages.Outcome]":
+    def add(self, command: Command) -> "asyncio.Future[messages.Outcome]":
         """A place to wait, to be given to `remove` afterwards; it is cancelled when the gateway stops.
 
         Raises CallError (RESOURCE_EXHAUSTED, TOO_MANY_CALLS).
@@ -37,16 +38,16 @@ class Waiters:
             message = f"{self._count} calls are waiting already; send the same request again later"
             raise overloaded("TOO_MANY_CALLS", message, RETRY_AFTER_S)
         waiter: asyncio.Future[messages.Outcome] = asyncio.get_running_loop().create_future()
-        self._by_command.setdefault(command_id, []).append(waiter)
+        self._by_command.setdefault(command.message_id, (command, []))[1].append(waiter)
         self._count += 1
         return waiter
 
-    def remove(self, command_id: str, waiter: "asyncio.Future[messages.Outcome]") -> None:
+    def remove(self, command: Command, waiter: "asyncio.Future[messages.Outcome]") -> None:
         """Gives a place back, whatever became of it."""
-        waiters = self._by_command[command_id]
+        _, waiters = self._by_command[command.message_id]
         waiters.remove(waiter)
         if not waiters:
-            del self._by_command[command_id]
+            del self._by_command[command.message_id]
         self._count -= 1
 
     def take(self, envelope: messages.Envelope) -> None:
@@ -55,9 +56,14 @@ class Waiters:
         # Pay is promised nothing less than a rejection, or money that is applied or on its way back.
         if outcome.HasField("payment") and outcome.payment.state in _UNDECIDED:
             return
-        for waiter in self._by_command.get(envelope.command_id, ()):
+        _, waiters = self._by_command.get(envelope.command_id, (None, ()))
+        for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(outcome)
+
+    def commands(self) -> list[Command]:
+        """Each command that any call waits for."""
+        return [command for command, _ in self._by_command.values()]
 
     async def drain(self) -> None:
         """Lets waiting calls have their outcomes for DRAIN_TIMEOUT_S, then sends the rest away without."""
@@ -67,4 +73,4 @@ class Waiters:
             waiter.cancel()
 
     def _all(self) -> "list[asyncio.Future[messages.Outcome]]":
-        return [waiter for waiters in self._by_command.values() for waiter in waiters]
+        return [waiter for _, waiters in self._by_command.values() for waiter in waiters]

@@ -48,6 +48,7 @@ async def owner_address(owner: Owner) -> AsyncIterator[str]:
 async def consumers(broker_url: str) -> AsyncIterator[Consumers]:
     async with channel_to(broker_url) as channel:
         consumers = Consumers(channel)
+        await consumers.forget()
         await consumers.open()
         yield consumers
 

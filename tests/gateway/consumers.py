@@ -33,8 +33,13 @@ class Consumers:
         await declare(self._channel, keys.EXCHANGE, COMMAND_QUEUES, retry_delays_s=())
         for declared in COMMAND_QUEUES:
             queue = await self._channel.get_queue(declared.name)
-            await queue.purge()
             await queue.consume(self._take)
+
+    async def forget(self) -> None:
+        """Drops what was said before."""
+        await declare(self._channel, keys.EXCHANGE, COMMAND_QUEUES, retry_delays_s=())
+        for declared in COMMAND_QUEUES:
+            await (await self._channel.get_queue(declared.name)).purge()
 
     async def hears(self, count: int) -> list[messages.Envelope]:
         """All commands so far, once there are `count`."""

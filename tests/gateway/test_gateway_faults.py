@@ -1,0 +1,97 @@
+"""A broker that is cut off, knows no queue, or is full; and outcomes that come late."""
+
+import asyncio
+
+import grpc
+import pytest
+from aio_pika.abc import AbstractChannel
+from google.protobuf.duration_pb2 import Duration
+
+from chassis.topology import WorkQueue, declare
+from contract import keys
+from tests.chassis.broker import channel_to, until
+from tests.chassis.proxy import Proxy
+from tests.gateway.answers import held, reason_of, retry_delay_s
+from tests.gateway.consumers import Consumers
+from tests.gateway.requests import reserve
+from tests.gateway.running import Gateway, serving
+from ticketrush.v1 import ticketing_pb2 as pb
+
+AT_ONCE = Duration()
+LONG = Duration(seconds=20)
+
+
+async def test_a_cut_connection_is_survived_within_the_call(
+    gateway: Gateway, consumers: Consumers, wire: Proxy
+) -> None:
+    consumers.decide = held
+    wire.cut()
+    answer = await gateway.ticketing.Reserve(reserve(wait=LONG), timeout=20)
+    assert answer.reservation.state == pb.Reservation.STATE_HELD
+
+
+async def test_a_broker_that_is_gone_is_told_and_forgotten_once_it_is_back(
+    gateway: Gateway, consumers: Consumers, wire: Proxy
+) -> None:
+    consumers.decide = held
+    request = reserve()
+    wire.refuse()
+    await until(lambda: not gateway.is_ready())
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await gateway.ticketing.Reserve(request, timeout=0.5)
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert reason_of(refused.value) == "BROKER_UNAVAILABLE"
+    wire.accept()
+    await until(gateway.is_ready)
+    assert (await gateway.ticketing.Reserve(request)).reservation.state == pb.Reservation.STATE_HELD
+
+
+async def test_an_outcome_finds_its_caller_behind_a_new_connection(
+    gateway: Gateway, consumers: Consumers, wire: Proxy
+) -> None:
+    call = asyncio.ensure_future(gateway.ticketing.Reserve(reserve(wait=LONG)))
+    command = (await consumers.hears(1))[0]
+    wire.cut()
+    await until(lambda: not gateway.is_ready())
+    await until(gateway.is_ready)
+    await consumers.answer(command, held(command))
+    assert (await call).reservation.state == pb.Reservation.STATE_HELD
+
+
+async def test_a_command_nobody_is_bound_to_take_is_said_again_until_somebody_is(
+    empty_broker_url: str, owner_address: str
+) -> None:
+    async with serving(empty_broker_url, owner_address) as gateway, channel_to(empty_broker_url) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await gateway.ticketing.Reserve(reserve(wait=AT_ONCE), timeout=0.5)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        call = asyncio.ensure_future(gateway.ticketing.Reserve(reserve(wait=LONG), timeout=20))
+        consumers = Consumers(channel)
+        consumers.decide = held
+        await consumers.open()
+        assert (await call).reservation.state == pb.Reservation.STATE_HELD
+
+
+async def test_a_full_queue_is_told_with_a_time_to_come_back(empty_broker_url: str, owner_address: str) -> None:
+    async with channel_to(empty_broker_url) as channel:
+        await declare_small_queue(channel)
+        async with serving(empty_broker_url, owner_address) as gateway:
+            refused = await refusal_when_full(gateway)
+    assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert reason_of(refused) == "OVERLOADED"
+    assert retry_delay_s(refused) > 0
+
+
+async def declare_small_queue(channel: AbstractChannel) -> None:
+    small = WorkQueue("small", (keys.RESERVATION_REQUESTED,), service="small", length_max=1)
+    await declare(channel, keys.EXCHANGE, [small], retry_delays_s=())
+
+
+async def refusal_when_full(gateway: Gateway) -> grpc.aio.AioRpcError:
+    # A quorum queue takes a few more than its limit before it refuses.
+    for _ in range(50):
+        try:
+            await gateway.ticketing.Reserve(reserve(wait=AT_ONCE))
+        except grpc.aio.AioRpcError as error:
+            return error
+    raise AssertionError("the queue was never full")
