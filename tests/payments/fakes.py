@@ -53,6 +53,11 @@ class FakeProvider(provider_pb2_grpc.PaymentProviderServiceServicer):
         """How often it was called."""
         return sum(name == call for name, _ in self.calls)
 
+    def forget_late(self) -> None:
+        """Drops the charges that have not landed yet."""
+        for task in self._late:
+            task.cancel()
+
     def taken_minor(self) -> int:
         """What it has charged and not given back."""
         return sum(
@@ -107,6 +112,8 @@ class FakeProvider(provider_pb2_grpc.PaymentProviderServiceServicer):
 
     async def CancelCharge(self, request: provider.CancelChargeRequest, _: Context) -> provider.CancelChargeResponse:
         self.calls.append(("CancelCharge", request.payment_id))
+        if self._next(request.payment_id) == "unavailable":
+            raise errors.unavailable("SERVICE_UNAVAILABLE", "scripted")
         tombstone = provider.Charge(payment_id=request.payment_id, state=provider.Charge.STATE_CANCELLED)
         return provider.CancelChargeResponse(charge=self.charges.setdefault(request.payment_id, tombstone))
 
@@ -135,12 +142,13 @@ class FakeProvider(provider_pb2_grpc.PaymentProviderServiceServicer):
 
 
 class FakeReservations(reservations_pb2_grpc.ReservationsServiceServicer):
-    """Opens what it is not told to refuse, with 5,000 EUR due each; fails `unavailable` times first."""
+    """Opens what it is not told to refuse or to leave out, 50 EUR due each; fails `unavailable` times first."""
 
     due_minor = 5_000
 
     def __init__(self) -> None:
         self.refuse: dict[str, str] = {}
+        self.leave_out: set[str] = set()
         self.unavailable = 0
         self.batches: list[list[str]] = []
         self.opened = asyncio.Event()
@@ -153,7 +161,9 @@ class FakeReservations(reservations_pb2_grpc.ReservationsServiceServicer):
             self.unavailable -= 1
             raise errors.unavailable("DATABASE_UNAVAILABLE", "scripted")
         self.opened.set()
-        return reservations.OpenPaymentsResponse(results=[self._open(opening) for opening in request.openings])
+        return reservations.OpenPaymentsResponse(
+            results=[self._open(opening) for opening in request.openings if opening.payment_id not in self.leave_out]
+        )
 
     def _open(self, opening: reservations.Opening) -> reservations.OpeningResult:
         reason = self.refuse.get(opening.payment_id, "")
@@ -181,3 +191,4 @@ async def serving(provider_fake: FakeProvider, reservations_fake: FakeReservatio
         yield f"127.0.0.1:{port}"
     finally:
         await server.stop(None)
+        provider_fake.forget_late()
