@@ -70,9 +70,7 @@ class Link:
 
     def drop(self, reason: str) -> None:
         """Gives up the present connection; `run` builds a new one."""
-        self._up.clear()
-        if self._end is not None and not self._end.done():
-            self._end.set_result(reason)
+        self._finish(self._end, reason)
 
     async def run(self) -> None:
         """Connects, and connects again with exponential backoff and full jitter, until cancelled."""
@@ -90,7 +88,8 @@ class Link:
         """Opens a channel whose loss drops the link; with `confirms`, returned messages raise."""
         channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
         await channel.initialize()
-        channel.close_callbacks.add(lambda _, error: self.drop(f"channel closed: {error!r}"))
+        end = self._end
+        channel.close_callbacks.add(lambda _, error: self._finish(end, f"channel closed: {error!r}"))
         return channel
 
     async def consume(self, channel: AbstractChannel, queue: str, callback: Callback, *, no_ack: bool = False) -> str:
@@ -103,7 +102,8 @@ class Link:
             callback(message)
 
         underlay = await channel.get_underlay_channel()
-        underlay.on_consumer_cancel_callbacks.add(lambda _: self.drop(f"consumer of {queue} cancelled by the broker"))
+        end = self._end
+        underlay.on_consumer_cancel_callbacks.add(lambda _: self._finish(end, f"{queue}: cancelled by the broker"))
         consuming = await underlay.basic_consume(queue, deliver, no_ack=no_ack)
         return consuming.consumer_tag or ""
 
@@ -114,7 +114,7 @@ class Link:
         try:
             async with asyncio.timeout(SETUP_TIMEOUT_S):
                 await connection.connect(timeout=CONNECT_TIMEOUT_S)
-                connection.close_callbacks.add(lambda _, error: self.drop(f"connection closed: {error!r}"))
+                connection.close_callbacks.add(lambda _, error: self._finish(end, f"connection closed: {error!r}"))
                 await self._setup(connection)
             if not end.done():
                 self._up.set()
@@ -132,6 +132,12 @@ class Link:
             self._up.clear()
             _connected.labels(self._name).set(0)
             await connection.cut()
+
+    def _finish(self, end: "asyncio.Future[str] | None", reason: str) -> None:
+        """Ends the connection that `end` belongs to; news of an earlier one come too late to matter."""
+        if end is not None and end is self._end and not end.done():
+            self._up.clear()
+            end.set_result(reason)
 
     async def _watch(self, end: "asyncio.Future[str]") -> str:
         while True:

@@ -13,7 +13,8 @@ from prometheus_client import Counter, Histogram
 
 from chassis.attempts import Failure, Handler, Poison, apply
 from chassis.batch import pack
-from chassis.intake import ATTEMPT_HEADER, ROUTING_KEY_HEADER, Delivery, Intake
+from chassis.delivery import ATTEMPT_HEADER, ROUTING_KEY_HEADER, Delivery
+from chassis.intake import Intake
 from chassis.parking import ParkedMessage, Parking, parked_envelope, parked_flaw
 from chassis.publisher import Publisher, PublishError
 from chassis.topology import RETRY_DELAYS_S, WorkQueue, declare, retry_exchange
@@ -69,45 +70,23 @@ class Consumer:
         self._handlers = handlers
         self._publisher = publisher
         self._parking = parking
-        self._envelopes_max = envelopes_max
         self._ladder = [(delay_s, retry_exchange(exchange, delay_s)) for delay_s in retry_delays_s]
-        self._intake = Intake(url, queue=queue.name, name=queue.name, prefetch=prefetch_messages, declare=furniture)
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._intake = Intake(
+            url, queue=queue.name, prefetch=prefetch_messages, envelopes_max=envelopes_max, declare=furniture
+        )
 
     @property
     def connected(self) -> bool:
         """Whether it is consuming."""
-        return self._intake.link.connected
+        return self._intake.connected
 
     async def run(self) -> None:
         """Consumes until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._intake.link.run())
-            tasks.create_task(self._work())
+        await self._intake.run(self._settle)
 
     async def drain(self, timeout_s: float = 3.0) -> None:
         """Takes nothing more; returns when the batch in hand is acked, or when the time is over."""
-        self._intake.stop()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._idle.wait()
-        except TimeoutError:
-            log.warning("%s: a batch is not done after %s s; it comes again", self._queue, timeout_s)
-
-    async def _work(self) -> None:
-        while True:
-            deliveries = await self._intake.take(self._envelopes_max)
-            self._idle.clear()
-            try:
-                await self._settle(deliveries)
-                await self._intake.ack(deliveries)
-            except Exception:
-                # Nothing is acked: all of it comes again, then alone, and at the delivery limit lands in the backstop.
-                log.exception("%s: giving %d messages back", self._queue, len(deliveries))
-                self._intake.link.drop("its worker failed")
-            finally:
-                self._idle.set()
+        await self._intake.drain(timeout_s)
 
     async def _settle(self, deliveries: Sequence[Delivery]) -> None:
         """Returns when every envelope is done, or has left as a confirmed message, or is parked and committed."""

@@ -17,6 +17,7 @@ from prometheus_client import Counter, Gauge
 from psycopg import AsyncConnection
 
 from chassis.attempts import persist
+from chassis.batch import BATCH_BYTES_MAX
 from chassis.database import Database
 from chassis.publisher import Publisher
 from chassis.sender import BUFFER_AGE_S, PUBLISH_TIMEOUT_S
@@ -77,9 +78,15 @@ class Outbox:
         self._any_confirmed = asyncio.Event()
 
     async def write(self, conn: AsyncConnection, records: Sequence[Record]) -> Written:
-        """Writes all records in the caller's transaction; `publish` what it returns once that is committed."""
+        """Writes all records in the caller's transaction; `publish` what it returns once that is committed.
+
+        Raises ValueError for an envelope that fits no message.
+        """
         if not records:
             return ()
+        largest = max(len(record.envelope) for record in records)
+        if largest > BATCH_BYTES_MAX:
+            raise ValueError(f"an envelope of {largest} bytes could never be said: a message takes {BATCH_BYTES_MAX}")
         cursor = await conn.execute(
             """WITH written AS (
                    INSERT INTO history (subject_id, subject_version, kind, routing_key, shard, message_id, envelope)

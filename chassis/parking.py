@@ -1,6 +1,5 @@
 """Where messages wait for a person: a table beside the service's own data, and the backstop queue drained into it."""
 
-import asyncio
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,8 @@ from prometheus_client import Counter
 from chassis.attempts import persist
 from chassis.batch import CONTENT_TYPE, pack
 from chassis.database import Database
-from chassis.intake import Delivery, Flaw, Intake
+from chassis.delivery import Delivery, Flaw
+from chassis.intake import Intake
 from chassis.topology import DELIVERY_LIMIT, declare_parked_queue, parked_queue
 from ticketrush.messages.v1 import messages_pb2 as pb
 
@@ -114,25 +114,25 @@ class Backstop:
             await declare_parked_queue(channel, service)
 
         self._parking = parking
-        name = parked_queue(service)
-        self._intake = Intake(url, queue=name, name=name, prefetch=BACKSTOP_PREFETCH, declare=furniture)
+        self._intake = Intake(
+            url,
+            queue=parked_queue(service),
+            prefetch=BACKSTOP_PREFETCH,
+            envelopes_max=BACKSTOP_ENVELOPES_MAX,
+            declare=furniture,
+        )
 
     @property
     def connected(self) -> bool:
         """Whether it is consuming."""
-        return self._intake.link.connected
+        return self._intake.connected
 
     async def run(self) -> None:
-        """Drains until cancelled. Raises psycopg.Error."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._intake.link.run())
-            tasks.create_task(self._drain())
+        """Drains until cancelled."""
+        await self._intake.run(self._park)
 
-    async def _drain(self) -> None:
-        while True:
-            deliveries = await self._intake.take(BACKSTOP_ENVELOPES_MAX)
-            await self._parking.park([message for delivery in deliveries for message in _given_up(delivery)])
-            await self._intake.ack(deliveries)
+    async def _park(self, deliveries: Sequence[Delivery]) -> None:
+        await self._parking.park([message for delivery in deliveries for message in _given_up(delivery)])
 
 
 def _given_up(delivery: Delivery) -> Iterator[ParkedMessage]:

@@ -114,15 +114,26 @@ async def test_a_set_up_that_fails_is_tried_again_after_a_while(wire: Proxy) -> 
 
 
 async def test_nothing_is_left_of_a_connection_that_was_dropped(wire: Proxy) -> None:
-    """Also when the peer never answers: a half-open consumer would keep its messages."""
+    """Also when the peer takes nothing more: a half-open consumer would keep its messages."""
     connections: list[AbstractConnection] = []
+    channels: list[AbstractChannel] = []
 
     async def setup(connection: AbstractConnection) -> None:
         connections.append(connection)
+        channels.append(await link.channel(connection))
+
+    async def stuff() -> None:
+        underlay = await channels[0].get_underlay_channel()
+        for _ in range(64):
+            await underlay.basic_publish(b"x" * 1_000_000, routing_key="nobody")
 
     link = Link(wire.url, name="link", setup=setup)
     async with running(link.run()):
         await link.up()
         wire.mute()
+        stuck = asyncio.create_task(stuff())
+        done, _ = await asyncio.wait({stuck}, timeout=1)
+        assert not done, "the socket took 64 MB"
         link.drop("a test")
         await until(lambda: connections[0].is_closed)
+        await asyncio.gather(stuck, return_exceptions=True)

@@ -10,7 +10,6 @@ import psycopg
 import pytest
 from aio_pika.abc import AbstractChannel
 
-from chassis.attempts import ATTEMPTS_MAX
 from chassis.batch import CONTENT_TYPE
 from chassis.consumer import Consumer, Failure, Poison
 from chassis.database import Database
@@ -242,21 +241,6 @@ async def test_bad_luck_is_tried_again_and_never_blamed_on_an_envelope(desk: Des
         await until(lambda: len(desk.batches) == 3)
     assert desk.batches == [["a", "b"]] * 3
     assert await desk.ready() == 0
-
-
-async def test_bad_luck_that_lasts_sends_all_of_them_down_the_ladder(desk: Desk) -> None:
-    """Not by halves: a thousand lock timeouts would stall the queue for an hour."""
-
-    def handle(_: Sequence[str]) -> None:
-        if len(desk.batches) <= ATTEMPTS_MAX:
-            raise psycopg.errors.LockNotAvailable
-
-    desk.handle = handle
-    await desk.send(envelope("a"), envelope("b"))
-    async with running(desk.consumer().run()):
-        await until(lambda: len(desk.handled) == 2 * ATTEMPTS_MAX + 2)
-    assert desk.batches[:ATTEMPTS_MAX] == [["a", "b"]] * ATTEMPTS_MAX
-    assert await desk.parked() == []
 
 
 async def test_a_database_that_is_gone_is_waited_for(desk: Desk) -> None:

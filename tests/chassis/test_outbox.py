@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import LiteralString
 from uuid import UUID, uuid4
 
@@ -194,6 +194,14 @@ async def test_history_cannot_be_changed(bench: Bench, change: LiteralString) ->
     async with bench.database.transaction() as conn:
         with pytest.raises(psycopg.errors.RestrictViolation):
             await conn.execute(change)
+
+
+async def test_what_fits_no_message_is_refused_before_the_commit(bench: Bench) -> None:
+    """After it, nothing could ever say it."""
+    too_large = replace(record(), envelope=b"x" * 600_000)
+    with pytest.raises(ValueError, match="600000"):
+        await bench.commit(record(), too_large)
+    assert await bench.kept() == 0
 
 
 async def test_a_lease_shorter_than_the_publishers_attempt_is_refused(bench: Bench) -> None:
