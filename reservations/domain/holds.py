@@ -70,7 +70,7 @@ def reserve(books: Books, command: ReserveTickets, section: Section = Section())
         ticket_ids = found
         reason = "" if ticket_ids else reasons.SOLD_OUT
     elif not reason:
-        reason = _unavailable(books, ticket_ids)
+        reason = _unavailable(books, command)
     if reason or event is None:
         _reject(books, command, event, reason)
     else:
@@ -95,9 +95,10 @@ def _refusal(books: Books, command: ReserveTickets, event: Event | None) -> str:
     return ""
 
 
-def _unavailable(books: Books, ticket_ids: Sequence[UUID]) -> str:
-    tickets = [books.tickets.get(ticket_id) for ticket_id in ticket_ids]
-    if None in tickets:
+def _unavailable(books: Books, command: ReserveTickets) -> str:
+    tickets = [books.tickets.get(ticket_id) for ticket_id in command.ticket_ids]
+    # The books hold the tickets of every event that the batch is about.
+    if any(ticket is None or ticket.event_id != command.event_id for ticket in tickets):
         return reasons.UNKNOWN_TICKET
     if any(ticket and ticket.state is not TicketState.AVAILABLE for ticket in tickets):
         return reasons.TICKETS_TAKEN
