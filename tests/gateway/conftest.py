@@ -1,6 +1,6 @@
 """A gateway between a broker and owners that are scripted."""
 
-import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
@@ -66,5 +66,18 @@ async def gateway(
     owner_address: str,
     consumers: Consumers,  # noqa: ARG001 # must listen before anything is said
 ) -> AsyncIterator[Gateway]:
-    async with asyncio.timeout(60), serving(wire.url, owner_address) as gateway:
+    async with serving(wire.url, owner_address) as gateway:
         yield gateway
+
+
+@pytest.fixture
+async def gateway_to_nobody(
+    broker_url: str,
+    consumers: Consumers,  # noqa: ARG001 # must listen before anything is said
+) -> AsyncIterator[tuple[Gateway, int]]:
+    """A gateway whose owners are down, and the port on which it looks for them."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port: int = reserved.getsockname()[1]
+    async with serving(broker_url, f"127.0.0.1:{port}") as gateway:
+        yield gateway, port
