@@ -1,4 +1,4 @@
-"""Books for the tests of the pure rules: one event, its tickets, and commands as they come."""
+"""Books for the tests of the pure rules: one event, its tickets, commands as they come, and what is paid."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -6,12 +6,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from reservations.domain.holds import ReserveTickets, SeatsWanted, Section, reserve
+from reservations.domain.holds import ReserveTickets, SeatsWanted, Section, expire, reserve
 from reservations.domain.model import Books, Event, EventState, Reservation, Ticket, TicketState
+from reservations.domain.money import approve, open_payment
 
 NOON = datetime(2030, 6, 1, 12, tzinfo=UTC)
 EVENT_ID = UUID(int=1 << 112)
 PRICE_MINOR = 5_000
+TOTAL_MINOR = 2 * PRICE_MINOR
+"""What a hold of `a_hold` costs."""
 UNSEEN = Section()
 """What a command for named tickets sees of a section."""
 
@@ -79,7 +82,7 @@ def decided(books: Books, asked: ReserveTickets, section: Section = UNSEEN) -> R
 
 def held(books: Books, *tickets: Ticket, **fields: Any) -> Reservation:
     """A hold on these tickets."""
-    reservation = decided(books, command(*tickets, **fields))
+    reservation = decided(books, command(*tickets, **{"occur_time": books.now, **fields}))
     assert reservation.state == "HELD", reservation.reject_reason
     return reservation
 
@@ -87,3 +90,37 @@ def held(books: Books, *tickets: Ticket, **fields: Any) -> Reservation:
 def states(books: Books, tickets: Sequence[Ticket]) -> list[TicketState]:
     """Where these tickets are now."""
     return [books.tickets[one.ticket_id].state for one in tickets]
+
+
+def a_hold(**terms: Any) -> tuple[Books, Reservation]:
+    """A hold of ann's on two tickets, and its books."""
+    tickets = [ticket(1), ticket(2)]
+    books = open_books(tickets, event(**terms))
+    hold = held(books, *tickets)
+    books.steps.clear()
+    return books, hold
+
+
+def opened(books: Books, hold: Reservation, amount_minor: int = 0) -> UUID:
+    """A payment that may charge."""
+    payment_id = uuid4()
+    assert open_payment(books, hold, payment_id, hold.buyer_id, amount_minor) == ""
+    return payment_id
+
+
+def paid(books: Books, hold: Reservation, amount_minor: int = 0) -> UUID:
+    """A payment that is approved."""
+    payment_id = opened(books, hold, amount_minor)
+    approve(books, hold, payment_id, hold.credits[payment_id].amount_minor)
+    return payment_id
+
+
+def run_out(books: Books, hold: Reservation) -> None:
+    """Its time is over, and the sweep comes."""
+    books.now = hold.release_time
+    assert expire(books, hold)
+
+
+def ledger_of(hold: Reservation) -> tuple[int, int, int, int]:
+    """What is paid, being charged, to be refunded, and refunded, in minor units."""
+    return hold.paid_minor, hold.open_minor, hold.refund_due_minor, hold.refunded_minor
