@@ -20,17 +20,16 @@ Item = TypeVar("Item")
 
 
 class Streams:
-    """Admits at most `streams_max` streams at once."""
+    """Admits at most STREAMS_MAX streams at once."""
 
-    def __init__(self, *, streams_max: int = STREAMS_MAX) -> None:
-        self._streams_max = streams_max
+    def __init__(self) -> None:
         self._count = 0
         _open.set_function(lambda: self._count)
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
         """A place for one stream. Raises CallError (RESOURCE_EXHAUSTED, TOO_MANY_STREAMS)."""
-        if self._count >= self._streams_max:
+        if self._count >= STREAMS_MAX:
             raise overloaded("TOO_MANY_STREAMS", f"{self._count} streams are open already", RETRY_AFTER_S)
         self._count += 1
         try:

@@ -14,10 +14,9 @@ Item = TypeVar("Item", pb.Reservation, pb.Payment)
 
 
 class Pending(Generic[Item]):
-    """The newest `entries_max` accepted things by id, each for AGE_MAX_S; asked only about what its owner lacks."""
+    """The newest ENTRIES_MAX accepted things by id, each for AGE_MAX_S; asked only about what its owner lacks."""
 
-    def __init__(self, *, entries_max: int = ENTRIES_MAX) -> None:
-        self._entries_max = entries_max
+    def __init__(self) -> None:
         self._items: OrderedDict[str, tuple[float, Item]] = OrderedDict()
 
     def add(self, subject_id: str, item: Item) -> Item:
@@ -26,7 +25,7 @@ class Pending(Generic[Item]):
         if known is not None:
             return known
         self._items[subject_id] = (time.monotonic(), item)
-        if len(self._items) > self._entries_max:
+        if len(self._items) > ENTRIES_MAX:
             self._items.popitem(last=False)
         return item
 

@@ -34,10 +34,9 @@ class SeatMap:
     STALE_MAX_S, or the event turns out not to exist, all its streams end with the error. `close` must be called.
     """
 
-    def __init__(self, event_id: str, read: ReadTickets, *, changes_max: int = CHANGES_MAX) -> None:
+    def __init__(self, event_id: str, read: ReadTickets) -> None:
         self._event_id = event_id
         self._read = read
-        self._changes_max = changes_max
         self._versions: dict[str, int] = {}
         self._serialised: dict[str, bytes] = {}
         self._changed: dict[str, bytes] = {}
@@ -68,7 +67,7 @@ class SeatMap:
     @contextmanager
     def joined(self) -> Iterator[tuple[Sequence[bytes], Feed[bytes]]]:
         """Serialised WatchTicketsResponses: the whole event, once it is ready, and each change from then on."""
-        feed: Feed[bytes] = Feed(self._changes_max)
+        feed: Feed[bytes] = Feed(CHANGES_MAX)
         self._feeds.add(feed)
         if self._snapshot is None:
             # An event without tickets is a snapshot too.

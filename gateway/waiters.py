@@ -21,10 +21,9 @@ _UNDECIDED = (pb.Payment.STATE_UNSPECIFIED, pb.Payment.STATE_PENDING)
 
 
 class Waiters:
-    """At most `waiting_max` calls, found by the command_id of the outcome they wait for."""
+    """At most WAITING_MAX calls, found by the command_id of the outcome they wait for."""
 
-    def __init__(self, *, waiting_max: int = WAITING_MAX) -> None:
-        self._waiting_max = waiting_max
+    def __init__(self) -> None:
         self._by_command: dict[str, tuple[Command, list[asyncio.Future[messages.Outcome]]]] = {}
         self._count = 0
         _waiting.set_function(lambda: self._count)
@@ -34,7 +33,7 @@ class Waiters:
 
         Raises CallError (RESOURCE_EXHAUSTED, TOO_MANY_CALLS).
         """
-        if self._count >= self._waiting_max:
+        if self._count >= WAITING_MAX:
             message = f"{self._count} calls are waiting already; send the same request again later"
             raise overloaded("TOO_MANY_CALLS", message, RETRY_AFTER_S)
         waiter: asyncio.Future[messages.Outcome] = asyncio.get_running_loop().create_future()

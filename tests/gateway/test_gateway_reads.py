@@ -109,8 +109,9 @@ async def owner_on(port: int, owner: Owner) -> AsyncIterator[None]:
     await server.stop(None)
 
 
-def test_the_memory_of_what_is_pending_is_bounded() -> None:
-    pending: Pending[pb.Payment] = Pending(entries_max=2)
+def test_the_memory_of_what_is_pending_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.pending.ENTRIES_MAX", 2)
+    pending: Pending[pb.Payment] = Pending()
     for payment_id in "abc":
         pending.add(payment_id, pb.Payment(payment_id=payment_id))
     assert [pending.find(payment_id) is not None for payment_id in "abc"] == [False, True, True]

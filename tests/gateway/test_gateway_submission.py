@@ -123,8 +123,10 @@ async def test_a_caller_that_is_gone_leaves_no_trace(command: Command, waiters: 
     assert waiters._by_command == {}
 
 
-async def test_one_call_too_many_is_refused_and_a_place_given_back_is_free(command: Command) -> None:
-    waiters = Waiters(waiting_max=1)
+async def test_one_call_too_many_is_refused_and_a_place_given_back_is_free(
+    command: Command, waiters: Waiters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiters_module, "WAITING_MAX", 1)
     submission = Submission(ScriptedPublisher(None, None), waiters)
     another = reserve(requests.reserve(), "replies")
     waiting = waiters.add(another)
