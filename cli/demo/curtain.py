@@ -36,7 +36,7 @@ def what_next(console: Console, address: str, event_id: str) -> None:
         ),
         _grpcurl(address, "TicketingService/ListReservations", f'{{"event_id": "{event_id}"}}'),
         _grpcurl(address, "TicketingService/WatchTickets", f'{{"event_id": "{event_id}"}}'),
-        f"ticketrush reserve {event_id} --buyer me --section balcony --quantity 2",
+        f".venv/bin/ticketrush reserve {event_id} --buyer me --section balcony --quantity 2",
     ]
     console.print()
     console.rule("Go on from here")

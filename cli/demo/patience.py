@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import grpc
@@ -14,7 +15,8 @@ from cli.demo.narrator import Narrator
 if TYPE_CHECKING:
     from grpc.aio import UnaryUnaryMultiCallable
 
-CALL_TIMEOUT_S: Final = 5.0
+CALL_TIMEOUT_S: Final = 3.0
+"""Beyond what a call was told to wait. Soon over, so that a silence is noticed and told."""
 WAIT_TIMEOUT_S: Final = 300.0
 """How long anything is waited for before the demo fails."""
 RETRY_PAUSE_S: Final = 0.5
@@ -34,6 +36,16 @@ Found = TypeVar("Found")
 
 class SceneFailed(Exception):
     """A scene did not end as it should have."""
+
+
+@asynccontextmanager
+async def bounded(what: str) -> AsyncIterator[None]:
+    """Ends the block with SceneFailed after WAIT_TIMEOUT_S."""
+    try:
+        async with asyncio.timeout(WAIT_TIMEOUT_S):
+            yield
+    except TimeoutError:
+        raise SceneFailed(f"{what} took longer than {WAIT_TIMEOUT_S:.0f} s") from None
 
 
 class Patience:
@@ -88,7 +100,7 @@ class Patience:
                 if waited_s > WAIT_TIMEOUT_S:
                     raise SceneFailed(f"waited {WAIT_TIMEOUT_S:.0f} s for {what}")
                 if waited_s > soon_s:
-                    outages.append(self._tell_once(f"{who} takes long over {what}"))
+                    outages.append(self._tell_once(f"{who} takes long", f" over {what}"))
                 await asyncio.sleep(POLL_PAUSE_S)
         self._outages_end(outages)
         return found
@@ -96,12 +108,15 @@ class Patience:
     def _outage_begins(self, who: str, failure: failures.Failure) -> str:
         if failure.reason:  # it answers, but somebody behind it does not
             return self._tell_once(f"{who} cannot go on ({failure.reason})")
-        return self._tell_once(f"{who} is not answering")
+        in_time = " in time" if failure.code == grpc.StatusCode.DEADLINE_EXCEEDED else ""
+        return self._tell_once(f"{who} is not answering{in_time}")
 
-    def _tell_once(self, outage: str) -> str:
+    def _tell_once(self, outage: str, over_what: str = "") -> str:
         if outage not in self._outages:
             self._outages[outage] = time.monotonic()
-            self._narrator.say("waiting", f"{outage}, waiting; `make up` brings back what was stopped", style="yellow")
+            self._narrator.say(
+                "waiting", f"{outage}{over_what}, waiting; `make up` brings back what was stopped", style="yellow"
+            )
         return outage
 
     def _outages_end(self, outages: Iterable[str]) -> None:

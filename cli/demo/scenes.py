@@ -7,7 +7,7 @@ from typing import Final
 import grpc
 
 from cli.demo.box_office import CURRENCY, BoxOffice, is_confirmed
-from cli.demo.patience import RETRY_PAUSE_S, WAIT_TIMEOUT_S, SceneFailed
+from cli.demo.patience import RETRY_PAUSE_S, SceneFailed, bounded
 from cli.money import written
 from cli.show import seat
 from contract import reasons
@@ -16,8 +16,8 @@ from ticketrush.v1 import ticketing_pb2 as pb
 
 PRICE_MINOR: Final = 4_500
 SHORT_HOLD_S: Final = 3
-SWEEP_SOON_S: Final = SHORT_HOLD_S + 5.0
-SLOW_CARD_SOON_S: Final = 12.0
+SWEEP_SOON_S: Final = SHORT_HOLD_S + 3.0
+SLOW_CARD_WAIT_S: Final = 6
 _REPLAY_PAUSE_S: Final = 2.0
 
 State = pb.Reservation
@@ -40,13 +40,13 @@ async def race(office: BoxOffice, event: catalog.Event) -> None:
     """Two buyers want the same two seats; one gets them and pays in two instalments."""
     say = office.narrator.say
     seats = await office.best_seats(event, 2)
-    say("race", f"Ada and Bob want {_named(seats)} in the same instant")
+    say("race", f"ada and bob want {_named(seats)} in the same instant")
     answers = await asyncio.gather(*(office.reserve("race", event, buyer, seats) for buyer in ("ada", "bob")))
     winner, loser = sorted(answers, key=lambda answer: answer.state == State.STATE_REJECTED)
     _expect(winner.state == State.STATE_HELD, f"one of them to be HELD, found {_state(winner)}")
     _expect(loser.reject_reason == reasons.TICKETS_TAKEN, f"the other REJECTED, found {_state(loser)}")
     say("race", f"{winner.buyer_id} is [green]HELD[/], {loser.buyer_id} is [red]REJECTED[/] ({loser.reject_reason})")
-    async with asyncio.timeout(WAIT_TIMEOUT_S), asyncio.TaskGroup() as tasks:
+    async with bounded("paying and watching it"), asyncio.TaskGroup() as tasks:
         tasks.create_task(_follow(office, winner))
         await _pay_in_two(office, winner)
 
@@ -54,10 +54,10 @@ async def race(office: BoxOffice, event: catalog.Event) -> None:
 async def _pay_in_two(office: BoxOffice, held: pb.Reservation) -> None:
     first_minor = held.total_minor // 3
     for amount_minor in (first_minor, held.total_minor - first_minor):
+        instalment = f"{written(amount_minor, CURRENCY)} of {written(held.total_minor, CURRENCY)}"
+        office.narrator.say("race", f"{held.buyer_id} pays {instalment}")
         payment = await office.pay("race", held, "pm_card_ok", amount_minor)
         _expect(payment.state == pb.Payment.STATE_APPROVED, f"the instalment APPROVED, found {payment}")
-        paid = f"{written(amount_minor, CURRENCY)} of {written(held.total_minor, CURRENCY)}"
-        office.narrator.say("race", f"{held.buyer_id} pays {paid}")
 
 
 async def _follow(office: BoxOffice, reservation: pb.Reservation) -> None:
@@ -133,7 +133,7 @@ async def late_payment(office: BoxOffice) -> None:
 
     It needs the clock: when an outage spoils it (the sweep or the charge came too late), it is played again.
     """
-    async with asyncio.timeout(WAIT_TIMEOUT_S):
+    async with bounded("the late payment"):
         while not await _late_payment_once(office):
             office.narrator.say("late", "an outage came between; the scene is played again", style="yellow")
             await asyncio.sleep(_REPLAY_PAUSE_S)
@@ -147,7 +147,7 @@ async def _late_payment_once(office: BoxOffice) -> bool:
     held = await office.reserve("late", event, "gil", seats)
     say("late", f"gil holds {_named(seats)} for {SHORT_HOLD_S} s and pays with a card that takes 5 s")
     async with asyncio.TaskGroup() as tasks:
-        paying = tasks.create_task(office.pay("late", held, "pm_card_slow", soon_s=SLOW_CARD_SOON_S))
+        paying = tasks.create_task(office.pay("late", held, "pm_card_slow", wait_s=SLOW_CARD_WAIT_S))
         await office.becomes("late", held, _is_over, "EXPIRED", who="scheduler", soon_s=SWEEP_SOON_S)
         rival = await office.buy("late", event, "hal", seats)
         if rival:
