@@ -80,9 +80,9 @@ def _system_services_left_alone(root: Sequence[str], packages: Sequence[str]) ->
     _write(root, _NO_CLUSTER, "create_main_cluster = false\n", mode="644")
     try:
         yield
+    finally:
         for name in brought:
             subprocess.run([*root, "update-rc.d", name, "disable"], capture_output=True, check=False)
-    finally:
         ours = [str(_NO_CLUSTER)] + [str(_POLICY)] * policy_is_ours
         subprocess.run([*root, "rm", "-f", *ours], check=True)
 

@@ -5,14 +5,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from deploy.debian import install
 from deploy.errors import StackError
 from deploy.process import Process, wait_until
 from deploy.services import ADMINISTRATOR, DATABASE, LOOPBACK
@@ -25,7 +24,6 @@ _CHECK_TIMEOUT_S: Final = 5
 _INITDB_DEADLINE_S: Final = 120.0
 _ORPHANS_DEADLINE_S: Final = 10.0
 _MAX_CONNECTIONS: Final = 200
-_PACKAGE: Final = "postgresql"
 _DEBIAN_BINARIES: Final = Path("/usr/lib/postgresql")
 _ENVIRONMENT: Final = {"PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}
 
@@ -43,32 +41,56 @@ def check(database_url: str) -> None:
         raise StackError(f"DATABASE_URL is set, but no PostgreSQL can be used there: {error}") from error
 
 
-def start(process: Process, run_dir: Path, port: int, password: str, say: Callable[[str], None]) -> None:
-    """Starts the server and waits until it answers; makes data directory and database first if there are none.
+class Postgres:
+    """The private server of a run directory, see `deploy.servers.Server`."""
 
-    Raises StackError if it does not answer by the deadline.
-    """
-    home = _home(run_dir)
-    binaries = _binaries(home / "data", run_dir / "apt.log", say)
-    if not (home / "data").exists():
-        _make_data(home, binaries, password)
-    _forget_dead_postmaster(home / "data")
-    settings = {
-        "port": port,
-        "listen_addresses": LOOPBACK,
-        # A path to a Unix socket may hold only 107 bytes; the run directory's may be longer.
-        "unix_socket_directories": "",
-        "max_connections": _MAX_CONNECTIONS,
-        "log_timezone": "UTC",
-        "timezone": "UTC",
-    }
-    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    command = [str(binaries / "postgres"), "-D", str(home / "data"), *options]
-    process.start(command, _ENVIRONMENT, directory=Path("/"), account=_account())
-    wait_until(lambda: process.pid is None or _answers(url(port, password, "postgres")), START_DEADLINE_S)
-    if process.pid is None or not _answers(url(port, password, "postgres")):
-        raise StackError(f"PostgreSQL does not answer on port {port}; the end of {process.log}:\n{process.log_tail()}")
-    _make_database(url(port, password, "postgres"))
+    fact = "DATABASE_URL"
+    package = "postgresql"
+
+    def __init__(self, process: Process, run_dir: Path, ports: Mapping[str, int], password: str) -> None:
+        self.process = process
+        self._run_dir = run_dir
+        self._port = ports["postgres"]
+        self._password = password
+
+    @property
+    def url(self) -> str:
+        return url(self._port, self._password)
+
+    def is_installed(self) -> bool:
+        return _find_binaries(None) is not None
+
+    def check(self, url: str) -> None:
+        check(url)
+
+    def start(self) -> None:
+        """Makes data directory and database first if there are none."""
+        home = _home(self._run_dir)
+        binaries = _binaries(home / "data")
+        if not (home / "data").exists():
+            _make_data(home, binaries, self._password)
+        _forget_dead_postmaster(home / "data")
+        settings = {
+            "port": self._port,
+            "listen_addresses": LOOPBACK,
+            # A path to a Unix socket may hold only 107 bytes; the run directory's may be longer.
+            "unix_socket_directories": "",
+            "max_connections": _MAX_CONNECTIONS,
+            "log_timezone": "UTC",
+            "timezone": "UTC",
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        command = [str(binaries / "postgres"), "-D", str(home / "data"), *options]
+        self.process.start(command, _ENVIRONMENT, directory=Path("/"), account=_account())
+        # The database that every server has from the start.
+        stock = url(self._port, self._password, "postgres")
+        wait_until(lambda: self.process.pid is None or _answers(stock), START_DEADLINE_S)
+        if self.process.pid is None or not _answers(stock):
+            raise StackError(
+                f"PostgreSQL does not answer on port {self._port}; "
+                f"the end of {self.process.log}:\n{self.process.log_tail()}"
+            )
+        _make_database(stock)
 
 
 def remove_data(run_dir: Path) -> None:
@@ -117,14 +139,11 @@ def _hand_over(directory: Path) -> bool:
     return probe.returncode == 0
 
 
-def _binaries(data: Path, apt_log: Path, say: Callable[[str], None]) -> Path:
+def _binaries(data: Path) -> Path:
+    """The folder of the programs that can serve the data, the newest if there is none yet."""
     version_file = data / "PG_VERSION"
     version = version_file.read_text().strip() if version_file.exists() else None
     found = _find_binaries(version)
-    if found is None and version is None:
-        say(f"installing PostgreSQL by apt (a minute or two; output in {apt_log})")
-        install([_PACKAGE], apt_log)
-        found = _find_binaries(version)
     if found is None:
         wanted = f"PostgreSQL {version}, which made {data}" if version else "initdb and postgres"
         raise StackError(f"cannot find {wanted}; install it, or remove the data with: make clean")

@@ -3,14 +3,13 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import aio_pika
 import aio_pika.exceptions
 
-from deploy.debian import install
 from deploy.errors import StackError
 from deploy.ports import accepts
 from deploy.process import Process, wait_until
@@ -22,7 +21,6 @@ _EPMD_DEADLINE_S: Final = 10.0
 _CHECK_TIMEOUT_S: Final = 5.0
 _DISK_FREE_LIMIT_BYTES: Final = 200 * 1024 * 1024
 _MEMORY_LIMIT_BYTES: Final = 1024 * 1024 * 1024
-_PACKAGE: Final = "rabbitmq-server"
 # The package's own script: the one on PATH is a wrapper that switches to another user.
 _SCRIPT: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
@@ -47,29 +45,44 @@ def check(amqp_url: str) -> None:
         raise StackError(f"AMQP_URL is set, but no broker can be used there: {error}") from error
 
 
-def start(node: Process, epmd: Process, run_dir: Path, ports: Mapping[str, int], say: Callable[[str], None]) -> None:
-    """Starts the node and waits until it accepts clients. `epmd` is Erlang's name service, ours alone.
+class RabbitMQ:
+    """The private node of a run directory, see `deploy.servers.Server`. `epmd` is Erlang's name service, ours alone."""
 
-    Raises StackError if it does not by the deadline.
-    """
-    if not _SCRIPT.exists():
-        say(f"installing RabbitMQ by apt (a minute or two; output in {run_dir / 'apt.log'})")
-        install([_PACKAGE], run_dir / "apt.log")
-    home = run_dir / "rabbitmq"
-    home.mkdir(exist_ok=True)
-    environment = _environment(home, node.log, ports)
-    _configure(home, ports)
-    if epmd.pid is None:
-        # Started here, because a node that finds none starts one that outlives it.
-        binary = shutil.which("epmd") or "/usr/lib/erlang/bin/epmd"
-        epmd.start([binary], environment, directory=home)
-        wait_until(lambda: epmd.pid is None or accepts(ports["epmd"]), _EPMD_DEADLINE_S)
-    node.start([str(_SCRIPT)], environment, directory=home)
-    wait_until(lambda: node.pid is None or _is_up(ports), START_DEADLINE_S)
-    if node.pid is None or not _is_up(ports):
-        raise StackError(
-            f"RabbitMQ did not come up on port {ports['rabbitmq']}; the end of {node.log}:\n{node.log_tail()}"
-        )
+    fact = "AMQP_URL"
+    package = "rabbitmq-server"
+
+    def __init__(self, node: Process, epmd: Process, run_dir: Path, ports: Mapping[str, int]) -> None:
+        self.process = node
+        self._epmd = epmd
+        self._home = run_dir / "rabbitmq"
+        self._ports = ports
+
+    @property
+    def url(self) -> str:
+        return url(self._ports["rabbitmq"])
+
+    def is_installed(self) -> bool:
+        return _SCRIPT.exists()
+
+    def check(self, url: str) -> None:
+        check(url)
+
+    def start(self) -> None:
+        node, epmd, ports = self.process, self._epmd, self._ports
+        self._home.mkdir(exist_ok=True)
+        environment = _environment(self._home, node.log, ports)
+        _configure(self._home, ports)
+        if epmd.pid is None:
+            # Started here, because a node that finds none starts one that outlives it.
+            binary = shutil.which("epmd") or "/usr/lib/erlang/bin/epmd"
+            epmd.start([binary], environment, directory=self._home)
+            wait_until(lambda: epmd.pid is None or accepts(ports["epmd"]), _EPMD_DEADLINE_S)
+        node.start([str(_SCRIPT)], environment, directory=self._home)
+        wait_until(lambda: node.pid is None or _is_up(ports), START_DEADLINE_S)
+        if node.pid is None or not _is_up(ports):
+            raise StackError(
+                f"RabbitMQ did not come up on port {ports['rabbitmq']}; the end of {node.log}:\n{node.log_tail()}"
+            )
 
 
 def _environment(home: Path, log: Path, ports: Mapping[str, int]) -> dict[str, str]:

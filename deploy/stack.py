@@ -21,7 +21,10 @@ from deploy.errors import StackError
 from deploy.facts import External
 from deploy.lock import locked
 from deploy.ports import Ports, becomes_free
+from deploy.postgres import Postgres
 from deploy.process import Process, wait_until
+from deploy.rabbitmq import RabbitMQ
+from deploy.servers import Server, bring_up
 from deploy.services import LOOPBACK, MIGRATE, NAMES, SERVICES, SETTING_PREFIX, Service, settings
 
 START_DEADLINE_S: Final = 60.0
@@ -117,15 +120,14 @@ class Stack:
             passwords = environment.passwords(self._secrets)
             known = facts.gather(self.run_dir, ports, passwords, self._external)
             environment.write(self.run_dir / "stack.env", known)
-            servers: dict[str, Callable[[], None]] = {
-                "postgres": lambda: self._start_postgres(
-                    ports, passwords[ADMINISTRATOR_PASSWORD], known["DATABASE_URL"]
+            servers: dict[str, Server] = {
+                "postgres": Postgres(
+                    self._processes["postgres"], self.run_dir, ports, passwords[ADMINISTRATOR_PASSWORD]
                 ),
-                "rabbitmq": lambda: self._start_rabbitmq(ports, known["AMQP_URL"]),
+                "rabbitmq": RabbitMQ(self._processes["rabbitmq"], self._processes["epmd"], self.run_dir, ports),
             }
-            with ThreadPoolExecutor() as pool:
-                for server in [pool.submit(start) for name, start in servers.items() if name in names]:
-                    server.result()
+            wanted = [server for name, server in servers.items() if name in names]
+            bring_up(wanted, known, self.run_dir / "apt.log", self._say)
             services = [service for service in SERVICES if service.name in names]
             if any(MIGRATE in service.depends_on for service in services):
                 self.migrate()
@@ -161,30 +163,6 @@ class Stack:
         held = [port for port, owner in _PORTS.items() if self.pid(owner) is not None]
         return Ports(self.run_dir).settle([port for port in _PORTS if port not in fixed], held) | fixed
 
-    def _start_postgres(self, ports: Mapping[str, int], password: str, url: str) -> None:
-        process = self._processes["postgres"]
-        if url != postgres.url(ports["postgres"], password):
-            postgres.check(url)
-            self._say("postgres: the one at DATABASE_URL")
-        elif process.pid is None:
-            begin = time.monotonic()
-            postgres.start(process, self.run_dir, ports["postgres"], password, self._say)
-            self._say_up("postgres", f"{LOOPBACK}:{ports['postgres']}", begin)
-        else:
-            self._say_runs("postgres")
-
-    def _start_rabbitmq(self, ports: Mapping[str, int], url: str) -> None:
-        process = self._processes["rabbitmq"]
-        if url != rabbitmq.url(ports["rabbitmq"]):
-            rabbitmq.check(url)
-            self._say("rabbitmq: the one at AMQP_URL")
-        elif process.pid is None:
-            begin = time.monotonic()
-            rabbitmq.start(process, self._processes["epmd"], self.run_dir, ports, self._say)
-            self._say_up("rabbitmq", f"{LOOPBACK}:{ports['rabbitmq']}", begin)
-        else:
-            self._say_runs("rabbitmq")
-
     def _start(self, service: Service, known: Mapping[str, str]) -> bool:
         """Starts a service that does not run, or runs with other settings than it should have now; whether it did."""
         process = self._processes[service.name]
@@ -192,7 +170,7 @@ class Stack:
         own |= {SETTING_PREFIX + name: value for name, value in self._settings.get(service.name, {}).items()}
         fingerprint = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
         if process.pid is not None and process.fingerprint == fingerprint:
-            self._say_runs(service.name)
+            self._say(f"{service.name} runs already (pid {process.pid})")
             return False
         if process.pid is not None:
             self._say(f"{service.name} runs with other settings; starting it again")
@@ -224,7 +202,8 @@ class Stack:
                 if is_serving(address):
                     del waiting[name]
                     if name in started:
-                        self._say_up(name, address, begin)
+                        seconds = time.monotonic() - begin
+                        self._say(f"{name} is up on {address} (pid {self.pid(name)}, after {seconds:.1f} s)")
             return not waiting
 
         if not wait_until(all_serving, START_DEADLINE_S):
@@ -236,12 +215,6 @@ class Stack:
     def _failure(self, name: str, what: str) -> str:
         process = self._processes[name]
         return f"{name} {what}. The end of {process.log}:\n{process.log_tail()}\nOnce that is mended: make up"
-
-    def _say_runs(self, name: str) -> None:
-        self._say(f"{name} runs already (pid {self.pid(name)})")
-
-    def _say_up(self, name: str, address: str, begin: float) -> None:
-        self._say(f"{name} is up on {address} (pid {self.pid(name)}, after {time.monotonic() - begin:.1f} s)")
 
     def _stop(self, name: str) -> None:
         process = self._processes[name]
