@@ -15,7 +15,7 @@ from typing import Final
 from chassis.database import Database
 from chassis.outbox import Outbox
 from contract import reasons
-from payments import domain, figures, messages, moves, processor, store
+from payments import backoff, domain, figures, messages, moves, processor, store
 from payments.claims import HANDED_AGE_MAX_S, ClaimLoop
 from payments.domain import ChargeResult, Payment, Unanswered
 from payments.openings import OPEN_TIMEOUT_S, open_payments
@@ -102,5 +102,5 @@ class Charger:
 
 def _again(payment: Payment) -> tuple[Payment, float]:
     attempts = payment.attempts + 1
-    delay_s = domain.charge_backoff_s(attempts, random.random())  # noqa: S311 # jitter
+    delay_s = backoff.charge_s(attempts, random.random())  # noqa: S311 # jitter
     return replace(payment, attempts=attempts), delay_s

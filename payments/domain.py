@@ -1,4 +1,4 @@
-"""The life of a payment, and when to try again. Pure: `now` is an argument."""
+"""The life of a payment. Pure: `now` is an argument."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -12,14 +12,6 @@ PAYMENT_METHOD_LENGTH_MAX: Final = 64
 
 # A hold never outlives its end by more than 10 minutes: whoever pays later than that waits for nothing.
 CHARGE_GIVE_UP_AFTER_S: Final = 600.0
-# Quick at first, because a person waits.
-CHARGE_BACKOFF_FIRST_S: Final = 0.1
-CHARGE_BACKOFF_MAX_S: Final = 15.0
-# A refund that fails a few times fails for a reason that takes long to go away.
-REFUND_BACKOFF_QUICK_S: Final = (0.2, 1.0, 5.0)
-REFUND_BACKOFF_FIRST_S: Final = 15.0
-REFUND_BACKOFF_MAX_S: Final = 3600.0
-_DOUBLINGS_MAX: Final = 30
 
 
 class PaymentState(StrEnum):
@@ -227,27 +219,6 @@ def settle_refund(payment: Payment, now: datetime) -> Payment | None:
 def is_given_up(payment: Payment, now: datetime) -> bool:
     """Whether no charge may be started for it any more, only closed."""
     return now - payment.create_time >= timedelta(seconds=CHARGE_GIVE_UP_AFTER_S)
-
-
-def charge_backoff_s(attempts: int, jitter: float) -> float:
-    """How long to wait after so many failed attempts (1 or more); `jitter` in [0, 1) spreads it over the upper half."""
-    return _jittered(_doubled(CHARGE_BACKOFF_FIRST_S, attempts - 1, CHARGE_BACKOFF_MAX_S), jitter)
-
-
-def refund_backoff_s(attempts: int, jitter: float) -> float:
-    """The same for a refund: a few quick attempts, then from 15 s to 1 h."""
-    quick = len(REFUND_BACKOFF_QUICK_S)
-    if attempts <= quick:
-        return _jittered(REFUND_BACKOFF_QUICK_S[attempts - 1], jitter)
-    return _jittered(_doubled(REFUND_BACKOFF_FIRST_S, attempts - 1 - quick, REFUND_BACKOFF_MAX_S), jitter)
-
-
-def _doubled(first_s: float, times: int, max_s: float) -> float:
-    return min(max_s, first_s * 2.0 ** min(times, _DOUBLINGS_MAX))
-
-
-def _jittered(delay_s: float, jitter: float) -> float:
-    return delay_s * (0.5 + jitter / 2)
 
 
 def _move(payment: Payment, state: PaymentState, now: datetime) -> Payment:

@@ -13,7 +13,7 @@ from typing import Final
 
 from chassis.database import Database, is_transient
 from chassis.outbox import Outbox
-from payments import domain, figures, messages, moves, processor, store
+from payments import backoff, domain, figures, messages, moves, processor, store
 from payments.claims import ClaimLoop
 from payments.domain import Payment, Refunded, RefundRefused, RefundResult
 from payments.peers import Peers
@@ -101,5 +101,5 @@ class Refunder:
 
 def _again(payment: Payment) -> tuple[Payment, float]:
     attempts = payment.attempts + 1
-    delay_s = domain.refund_backoff_s(attempts, random.random())  # noqa: S311 # jitter
+    delay_s = backoff.refund_s(attempts, random.random())  # noqa: S311 # jitter
     return replace(payment, attempts=attempts), delay_s

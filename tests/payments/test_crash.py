@@ -167,3 +167,25 @@ async def _another_approves_it_once(alive: System, provider: FakeProvider, payme
     assert await alive.history(payment_id) == APPROVED_ONCE
     assert await alive.ledger(payment_id) == {"provider_clearing": 5_000, "deferred_revenue": -5_000}
     assert provider.taken_minor() == 5_000
+
+
+async def test_a_result_outlives_lost_connections_to_the_database(
+    system: System, provider: FakeProvider, database_url: str
+) -> None:
+    command = pay_command()
+    provider.gate.clear()
+    async with system.running(), await AsyncConnection.connect(database_url, autocommit=True) as admin:
+        await system.pay(command)
+        await until(lambda: provider.in_flight == 1)
+        await admin.execute(
+            """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+        )
+        provider.gate.set()
+
+        async def approved() -> bool:
+            cursor = await admin.execute("SELECT state FROM payments.payment WHERE payment_id = %s", (id_of(command),))
+            return await cursor.fetchone() == ("APPROVED",)
+
+        await until(approved)
+    assert provider.count("Charge") == 1
