@@ -14,6 +14,7 @@ from reservations.catalog import Catalog
 from reservations.catalog_servicer import CatalogServicer
 from reservations.reads_servicer import Reads, ReadsServicer
 from tests.chassis.broker import running, until
+from tests.reservations.core import shop  # noqa: F401 - a fixture
 from tests.reservations.organiser import CatalogStub, TicketingStub
 from ticketrush.v1 import ticketing_pb2
 from ticketrush.v1.catalog_pb2_grpc import CatalogServiceStub, add_CatalogServiceServicer_to_server
