@@ -20,7 +20,7 @@ from contract import ids
 from reservations.domain.model import Reservation, Ticket
 from reservations.handlers.answers import Answers
 from reservations.handlers.desk import Desk
-from reservations.handlers.opening import OpeningHandler
+from reservations.handlers.opening import Opening, OpeningHandler
 from reservations.handlers.refund import RefundHandler
 from reservations.handlers.reserve import ReserveHandler
 from reservations.handlers.settle import SettleHandler
@@ -30,6 +30,7 @@ from tests.chassis.broker import DEADLINE_S, channel_to, running, until
 from tests.conftest import database_like
 from tests.reservations.soundness import check_event
 from ticketrush.messages.v1 import messages_pb2 as msg
+from ticketrush.v1 import ticketing_pb2 as pb
 
 PRICE_MINOR = 5_000
 Handler = Callable[[Sequence[msg.Envelope]], Awaitable[list[Failure]]]
@@ -140,6 +141,16 @@ class Shop:
             envelope.reply_to = self.inbox.queue
         assert await handler(envelopes) == []
         return [await self.inbox.answer(envelope.command_id or envelope.message_id) for envelope in envelopes]
+
+    async def hold(self, envelope: msg.Envelope) -> str:
+        """The reservation_id of the hold that a Reserve ends as."""
+        [outcome] = await self.ask(self.one.reserve, envelope)
+        assert outcome.reservation.state == pb.Reservation.STATE_HELD, outcome
+        return outcome.reservation.reservation_id
+
+    async def open(self, *openings: Opening) -> list[str]:
+        """Why each payment is refused; "" for those that may charge."""
+        return [opened.refuse_reason for opened in await self.one.opening.open(openings)]
 
     async def reservation(self, reservation_id: UUID | str) -> tuple[Reservation, tuple[Ticket, ...]]:
         """A reservation and its tickets as they are stored."""
