@@ -50,6 +50,9 @@ def reserve(
         show.print_json(answer)
     else:
         show.reservation(answer.reservation)
+        if answer.reservation.state == pb.Reservation.STATE_HELD:
+            pay_for = f"{answer.reservation.reservation_id} --buyer {buyer} --card pm_card_ok"
+            show.hint(f"Pay for it before the hold runs out: ticketrush pay {pay_for}")
     if answer.reservation.state == pb.Reservation.STATE_PENDING:
         _exit_undecided(request_id)
     if answer.reservation.state == pb.Reservation.STATE_REJECTED:

@@ -35,6 +35,8 @@ _COLOURS: Final = {
     "REFUNDED": "magenta",
 }
 
+_KEPT: Final = (ticketing_pb2.Reservation.STATE_HELD, ticketing_pb2.Reservation.STATE_PARTIALLY_PAID)
+
 Rows = Iterable[tuple[str, str | Text]]
 
 
@@ -119,7 +121,7 @@ def reservation(found: ticketing_pb2.Reservation) -> None:
             ("under way", _amount(found.open_minor, found.currency)),
             ("refund due", _amount(found.refund_due_minor, found.currency)),
             ("refunded", _amount(found.refunded_minor, found.currency)),
-            ("held until", _instant(found.release_time)),
+            ("held until", _instant(found.release_time) if found.state in _KEPT else ""),
         ]
     )
 
@@ -148,6 +150,11 @@ def change(found: ticketing_pb2.Reservation) -> None:
         if amount_minor:
             line.append(f"  {name} {written(amount_minor, found.currency)}")
     console().print(line)
+
+
+def hint(text: str) -> None:
+    """What to do next, on one line that can be pasted."""
+    console().print(Text(text, style="dim"), soft_wrap=True)
 
 
 def _amount(amount_minor: int, currency: str) -> str:
