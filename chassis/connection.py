@@ -21,7 +21,7 @@ HEARTBEAT_S: Final = 10
 SETUP_TIMEOUT_S: Final = 10.0
 REFRESH_INTERVAL_S: Final = 30.0
 REFRESH_TIMEOUT_S: Final = 5.0
-CLOSE_TIMEOUT_S: Final = 2.0
+CLOSE_TIMEOUT_S: Final = 1.0
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0
 # A shorter life does not reset the backoff: a connection that fails right after its set-up must not spin.
@@ -123,7 +123,7 @@ class Link:
             return await self._watch(end)
         except asyncio.CancelledError:
             if cancelled_from_outside():
-                await _close(connection)
+                await connection.end(gently=True)
                 raise
             return "its channel is gone"
         except _FAILURES as error:
@@ -131,7 +131,7 @@ class Link:
         finally:
             self._up.clear()
             _connected.labels(self._name).set(0)
-            await connection.cut()
+            await connection.end(gently=False)
 
     def _finish(self, end: "asyncio.Future[str] | None", reason: str) -> None:
         """Ends the connection that `end` belongs to; news of an earlier one come too late to matter."""
@@ -157,11 +157,28 @@ class _Connection(aio_pika.Connection):
         self._socket = _Socket(TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory())
         self.kwargs["transport_factory"] = self._socket
 
-    async def cut(self) -> None:
-        """Ends the connection at once, whatever the peer does."""
-        if self._socket.writer is not None:
-            self._socket.writer.transport.abort()
-        await _close(self)
+    async def end(self, *, gently: bool) -> None:
+        """Closes the connection; after CLOSE_TIMEOUT_S, or at once unless `gently`, whatever the peer does.
+
+        Cancelling waits for the end all the same: aiormq, cancelled in the middle of its close, hangs its loop.
+        """
+        ending = asyncio.ensure_future(self._end(gently=gently))
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await asyncio.wait({ending})
+            raise
+
+    async def _end(self, *, gently: bool) -> None:
+        if self.is_closed:
+            return
+        closing = asyncio.ensure_future(self.close())
+        if gently:
+            await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
+        if not closing.done():
+            if self._socket.writer is not None:
+                self._socket.writer.transport.abort()
+            await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
 
 
 class _Socket(TransportFactory):
@@ -172,9 +189,3 @@ class _Socket(TransportFactory):
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, self.writer = await self._factory.create(url, **kwargs)
         return reader, self.writer
-
-
-async def _close(connection: AbstractConnection) -> None:
-    # Not wait_for: a cancelled close() goes on waiting for its peer.
-    closing = asyncio.ensure_future(connection.close())
-    await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)

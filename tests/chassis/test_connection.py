@@ -1,6 +1,7 @@
 """A connection is whole or gone, and comes back by itself."""
 
 import asyncio
+from threading import Thread
 
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractConnection
@@ -137,3 +138,29 @@ async def test_nothing_is_left_of_a_connection_that_was_dropped(wire: Proxy) -> 
         link.drop("a test")
         await until(lambda: connections[0].is_closed)
         await asyncio.gather(stuck, return_exceptions=True)
+
+
+@pytest.mark.parametrize("silent", ["never", "from the first", "in between"])
+async def test_a_process_ends_right_after_its_link(wire: Proxy, silent: str) -> None:
+    """aiormq, cancelled in the middle of a close as asyncio.run cancels what is left, would never let it end."""
+    here = asyncio.get_running_loop()
+
+    async def process() -> None:
+        link = Link(wire.url, name="link", setup=nothing)
+        async with running(link.run()):
+            if silent == "from the first":
+                await asyncio.wait({asyncio.create_task(link.up())}, timeout=0.1)
+                return
+            await link.up()
+            if silent == "in between":
+                here.call_soon_threadsafe(wire.mute)
+                await asyncio.sleep(0.05)
+
+    for _ in range(3):
+        if silent == "from the first":
+            wire.mute()
+        else:
+            wire.unmute()
+        thread = Thread(target=asyncio.run, args=(process(),), daemon=True)
+        thread.start()
+        await until(lambda thread=thread: not thread.is_alive())
