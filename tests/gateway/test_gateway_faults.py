@@ -46,16 +46,18 @@ async def test_a_broker_that_is_gone_is_told_and_forgotten_once_it_is_back(
     assert (await gateway.ticketing.Reserve(request)).reservation.state == pb.Reservation.STATE_HELD
 
 
-async def test_an_outcome_finds_its_caller_behind_a_new_connection(
+async def test_an_outcome_that_was_lost_on_the_way_is_told_again_behind_a_new_connection(
     gateway: Gateway, consumers: Consumers, wire: Proxy
 ) -> None:
     call = asyncio.ensure_future(gateway.ticketing.Reserve(reserve(wait=LONG)))
     command = (await consumers.hears(1))[0]
-    wire.cut()
+    wire.refuse()
     await until(lambda: not gateway.is_ready())
-    await until(gateway.is_ready)
     await consumers.answer(command, held(command))
+    consumers.decide = held
+    wire.accept()
     assert (await call).reservation.state == pb.Reservation.STATE_HELD
+    assert {again.message_id for again in consumers.heard} == {command.message_id}
 
 
 async def test_a_command_nobody_is_bound_to_take_is_said_again_until_somebody_is(
