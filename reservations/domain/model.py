@@ -183,6 +183,7 @@ class Books:
     steps: list[Step] = field(default_factory=list)
     tickets_read: dict[UUID, Ticket] = field(default_factory=dict)
     versions_read: dict[UUID, int] = field(default_factory=dict)
+    credits_read: dict[tuple[UUID, UUID], CreditState] = field(default_factory=dict)
     allowances_read: dict[tuple[UUID, str], int] = field(default_factory=dict)
 
     def tickets_of(self, reservation: Reservation) -> tuple[Ticket, ...]:

@@ -104,6 +104,7 @@ async def _read_credits(conn: Connection, books: Books) -> None:
     async for reservation_id, payment_id, amount_minor, state, open_time in cursor:
         credit = Credit(payment_id, amount_minor, CreditState(state), open_time)
         books.reservations[reservation_id].credits[payment_id] = credit
+        books.credits_read[reservation_id, payment_id] = credit.state
 
 
 async def lock_tickets(conn: Connection, books: Books, asked: Iterable[tuple[UUID, UUID]]) -> None:

@@ -36,7 +36,7 @@ async def save(conn: Connection, books: Books) -> None:
         if changed:
             await _update_reservations(conn, changed, books.versions_read)
             await _mark_live(conn, changed)
-            await _write_credits(conn, changed)
+            await _write_credits(conn, books, changed)
         await _update_tickets(conn, books)
         await _write_allowances(conn, books)
         await _add_counts(conn, books)
@@ -128,23 +128,36 @@ async def _mark_live(conn: Connection, changed: Sequence[Reservation]) -> None:
     )
 
 
-async def _write_credits(conn: Connection, changed: Sequence[Reservation]) -> None:
-    rows = [
-        (credit.payment_id, found.reservation_id, credit.amount_minor, str(credit.state), credit.open_time)
-        for found in changed
-        for credit in found.credits.values()
+async def _write_credits(conn: Connection, books: Books, changed: Sequence[Reservation]) -> None:
+    credits_now = [(found.reservation_id, credit) for found in changed for credit in found.credits.values()]
+    read = books.credits_read
+    new = [
+        (credit.payment_id, reservation_id, credit.amount_minor, str(credit.state), credit.open_time)
+        for reservation_id, credit in credits_now
+        if (reservation_id, credit.payment_id) not in read
     ]
-    if rows:
+    moved = [
+        (credit.payment_id, str(state_read), str(credit.state))
+        for reservation_id, credit in credits_now
+        if (state_read := read.get((reservation_id, credit.payment_id), credit.state)) is not credit.state
+    ]
+    if new:
         await conn.execute(
             """INSERT INTO credit (payment_id, reservation_id, amount_minor, state, open_time, reconcile_time)
                SELECT payment_id, reservation_id, amount_minor, state, open_time, clock_timestamp() + interval '15 s'
                FROM unnest(%s::uuid[], %s::uuid[], %s::bigint[], %s::text[], %s::timestamptz[])
-                    AS new (payment_id, reservation_id, amount_minor, state, open_time)
-               ON CONFLICT (payment_id) DO UPDATE
-               SET state = EXCLUDED.state, reconcile_time = EXCLUDED.reconcile_time, reconcile_attempts = 0
-               WHERE credit.state <> EXCLUDED.state""",
-            _columns(rows),
+                    AS new (payment_id, reservation_id, amount_minor, state, open_time)""",
+            _columns(new),
         )
+    if moved:
+        cursor = await conn.execute(
+            """UPDATE credit SET state = new.state, reconcile_time = clock_timestamp() + interval '15 s',
+                   reconcile_attempts = 0
+               FROM unnest(%s::uuid[], %s::text[], %s::text[]) AS new (payment_id, state_read, state)
+               WHERE credit.payment_id = new.payment_id AND credit.state = new.state_read""",
+            _columns(moved),
+        )
+        _expect(cursor.rowcount, len(moved), "credit")
 
 
 async def _update_tickets(conn: Connection, books: Books) -> None:
