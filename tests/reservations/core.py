@@ -16,7 +16,7 @@ from chassis.consumer import Failure
 from chassis.database import Database
 from chassis.outbox import Outbox
 from chassis.publisher import Publisher
-from contract import ids
+from contract import ids, keys
 from reservations.domain.model import Reservation, Ticket
 from reservations.handlers.answers import Answers
 from reservations.handlers.desk import Desk
@@ -28,11 +28,13 @@ from reservations.handlers.sweeps import Sweeps
 from reservations.store import reads
 from tests.chassis.broker import DEADLINE_S, channel_to, running, until
 from tests.conftest import database_like
+from tests.reservations.sayings import ANN, Hall, approved, opening, reserve
 from tests.reservations.soundness import check_event
 from ticketrush.messages.v1 import messages_pb2 as msg
 from ticketrush.v1 import ticketing_pb2 as pb
 
 PRICE_MINOR = 5_000
+HOLD_IS_OVER = timedelta(minutes=6)
 Handler = Callable[[Sequence[msg.Envelope]], Awaitable[list[Failure]]]
 
 
@@ -75,14 +77,6 @@ class Service:
     opening: OpeningHandler
     refunds: RefundHandler
     sweeps: Sweeps
-
-
-@dataclass(frozen=True)
-class Hall:
-    """An event and its tickets in seat order."""
-
-    event_id: UUID
-    ticket_ids: list[UUID]
 
 
 @dataclass
@@ -152,6 +146,26 @@ class Shop:
         """Why each payment is refused; "" for those that may charge."""
         return [opened.refuse_reason for opened in await self.one.opening.open(openings)]
 
+    async def opened(self, reservation_id: str, amount_minor: int = 0, buyer_id: str = ANN) -> Opening:
+        """A payment that may charge."""
+        payment = opening(reservation_id, amount_minor, buyer_id)
+        assert await self.open(payment) == [""]
+        return payment
+
+    async def sold(self, hall: Hall, *seats: int) -> tuple[str, Opening]:
+        """A reservation of these seats that is paid for at once."""
+        reservation_id = await self.hold(reserve(hall, *seats))
+        payment = await self.opened(reservation_id)
+        await self.ask(self.one.settle.payment_approved, approved(payment))
+        assert await self.state(reservation_id) == "CONFIRMED"
+        return reservation_id, payment
+
+    async def expired(self, hall: Hall, *reservations: str) -> None:
+        """The holds of the event are over, and the sweep has come."""
+        await self.time_passes(hall, HOLD_IS_OVER)
+        await self.one.sweeps.expire_due()
+        assert {await self.state(one) for one in reservations} == {"EXPIRED"}
+
     async def reservation(self, reservation_id: UUID | str) -> tuple[Reservation, tuple[Ticket, ...]]:
         """A reservation and its tickets as they are stored."""
         async with self.one.database.transaction() as conn:
@@ -177,6 +191,16 @@ class Shop:
         """What history tells of a reservation or a payment, in order."""
         query = "SELECT kind FROM history WHERE subject_id = %s ORDER BY history_id"
         return [kind for (kind,) in await self.rows(query, subject_id)]
+
+    async def refund_commands(self, payment: Opening) -> list[msg.Envelope]:
+        """The commands to give a payment back that are in the outbox."""
+        rows = await self.rows(
+            """SELECT envelope FROM outbox JOIN history USING (history_id)
+               WHERE subject_id = %s AND routing_key = %s ORDER BY history_id""",
+            payment.payment_id,
+            keys.REFUND_REQUESTED,
+        )
+        return [msg.Envelope.FromString(envelope) for (envelope,) in rows]
 
     async def time_passes(self, hall: Hall, span: timedelta) -> None:
         """All that is stored of an event's reservations happened that much earlier."""

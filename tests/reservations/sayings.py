@@ -1,16 +1,24 @@
-"""What gateways and the payments service say to reservations, in the tests."""
+"""What gateways and the payments service say to reservations, in the tests, and the halls they say it about."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 from gateway import commands
 from reservations.handlers.opening import Opening
-from tests.reservations.core import Hall
 from ticketrush.messages.v1 import messages_pb2 as msg
 from ticketrush.v1 import ticketing_pb2 as pb
 
 ANN, BOB = "ann", "bob"
+
+
+@dataclass(frozen=True)
+class Hall:
+    """An event and its tickets in seat order."""
+
+    event_id: UUID
+    ticket_ids: list[UUID]
 
 
 def reserve(

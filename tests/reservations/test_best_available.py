@@ -10,9 +10,9 @@ import pytest
 
 from contract import reasons
 from reservations.handlers import reserve as handler
-from tests.reservations.core import Hall, Shop
+from tests.reservations.core import Shop
 from tests.reservations.organiser import someone_waits_for_a_lock
-from tests.reservations.sayings import reserve
+from tests.reservations.sayings import Hall, reserve
 from ticketrush.messages.v1 import messages_pb2 as msg
 
 PAIR = ("stalls", 2)

@@ -10,8 +10,8 @@ import pytest
 
 from chassis.consumer import Poison
 from contract import reasons
-from tests.reservations.core import PRICE_MINOR, Hall, Service, Shop
-from tests.reservations.sayings import ANN, BOB, reserve
+from tests.reservations.core import PRICE_MINOR, Service, Shop
+from tests.reservations.sayings import ANN, BOB, Hall, reserve
 from ticketrush.messages.v1 import messages_pb2 as msg
 from ticketrush.v1 import ticketing_pb2 as pb
 
