@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import grpc
 import pytest
 
+from deploy.services import NAMES
 from deploy.stack import Stack
 from tests.chassis.proxy import Proxy, proxy
 from tests.conftest import database_like
@@ -53,6 +54,19 @@ async def annex(stack: Stack, house: House, tmp_path_factory: pytest.TempPathFac
                 yield Annex(own, wire, Office(channel))
         finally:
             await asyncio.to_thread(remove, own)
+
+
+@dataclass
+class Island:
+    """The product on servers of its own, which may be harmed."""
+
+    house: House
+
+
+@pytest.fixture(scope="session")
+async def island(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Island]:
+    async with furnished(Stack(tmp_path_factory.mktemp("island")), NAMES) as house:
+        yield Island(house)
 
 
 @pytest.fixture(scope="session")

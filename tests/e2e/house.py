@@ -36,12 +36,16 @@ STATEMENT_PAGE: Final = 1_000
 
 @dataclass
 class House:
-    """One set of services. `office` is their gateway; `refused_refunds` are payments that nobody will take back."""
+    """One set of services. `office` is their gateway; `refused_refunds` are payments that nobody will take back.
+
+    Who harms it holds `alone` meanwhile.
+    """
 
     stack: Stack
     channel: grpc.aio.Channel
     provider_channel: grpc.aio.Channel
     refused_refunds: set[str] = field(default_factory=set)
+    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.office = Office(self.channel)
@@ -75,6 +79,14 @@ class House:
     async def serves(self, name: str) -> bool:
         """What its health says."""
         return await asyncio.to_thread(is_serving, self.stack.address(name))
+
+    async def stops_serving(self, name: str) -> None:
+        """Returns when its health says so."""
+
+        async def says_so() -> bool:
+            return not await self.serves(name)
+
+        await eventually(says_so, lambda: f"{name} still serves")
 
     def log_tail(self, name: str) -> str:
         return "\n".join(self.stack.log(name).read_text().splitlines()[-30:])

@@ -14,7 +14,7 @@ from ticketrush.v1 import ticketing_pb2 as pb
 # The annex brings a second scheduler.
 pytestmark = pytest.mark.usefixtures("annex", "the_books_balance")
 
-together = Together()
+together = Together("house")
 HOLD_S = 3
 SLOW_CARD_S = 5
 MANY = 150
