@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -10,6 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.database import Database
+from reservations.organiser_requests import claim_of
 from tests.reservations.organiser import (
     CatalogStub,
     concert,
@@ -18,8 +19,10 @@ from tests.reservations.organiser import (
     kinds_of_history,
     new_id,
     refusal,
+    someone_waits_for_a_lock,
 )
 from ticketrush.v1 import catalog_pb2 as pb
+from ticketrush.v1.ticketing_pb2 import RefundReservationRequest
 
 
 async def test_an_event_is_shown_as_it_was_created(catalog: CatalogStub) -> None:
@@ -100,6 +103,13 @@ async def test_a_request_id_never_names_two_different_calls(catalog: CatalogStub
     assert (await refusal(catalog.CancelEvent(cancel))).reason == "REQUEST_ID_REUSED"
 
 
+def test_two_calls_are_different_even_with_the_same_body() -> None:
+    subject_id = uuid4()
+    cancel = pb.CancelEventRequest(request_id=new_id(), event_id=str(subject_id), reason="rain")
+    refund = RefundReservationRequest.FromString(cancel.SerializeToString())
+    assert claim_of(cancel, subject_id) != claim_of(refund, subject_id)
+
+
 async def test_a_refused_request_leaves_its_request_id_free(catalog: CatalogStub) -> None:
     request_id = new_id()
     event = await create_event(catalog)
@@ -153,6 +163,16 @@ async def test_the_same_update_changes_the_event_once(catalog: CatalogStub) -> N
     await _update(catalog, pb.Event(event_id=event.event_id, name="Second"), "name")
     again = (await catalog.UpdateEvent(first)).event
     assert (again.name, again.version) == ("Second", 3)
+
+
+async def test_two_updates_at_once_lose_neither(catalog: CatalogStub, database: Database) -> None:
+    event = await create_event(catalog)
+    async with database.transaction() as other:
+        await other.execute("UPDATE event SET name = 'Theirs' WHERE event_id = %s", (event.event_id,))
+        updating = asyncio.ensure_future(_update(catalog, pb.Event(event_id=event.event_id, venue="Ours"), "venue"))
+        await someone_waits_for_a_lock(database)
+    updated = await updating
+    assert (updated.name, updated.venue) == ("Theirs", "Ours")
 
 
 async def test_a_sale_may_not_end_before_it_begins_not_even_by_an_update(catalog: CatalogStub) -> None:

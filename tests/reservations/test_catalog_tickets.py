@@ -193,7 +193,6 @@ async def test_a_ticket_that_is_held_meanwhile_is_not_withdrawn(catalog: Catalog
     event = await create_tickets(catalog, (await create_event(catalog)).event_id)
     ticket, *_ = await ticket_ids(database, event.event_id)
     async with database.transaction() as decision:
-        await decision.execute("SELECT FROM event WHERE event_id = %s FOR SHARE", (event.event_id,))
         await decision.execute("UPDATE ticket SET state = 'HELD' WHERE ticket_id = %s", (ticket,))
         withdrawing = asyncio.ensure_future(_withdraw(catalog, event.event_id, ticket))
         await someone_waits_for_a_lock(database)

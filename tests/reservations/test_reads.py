@@ -181,7 +181,10 @@ async def test_a_page_token_of_other_filters_is_refused(
                 event_id=event.event_id, state=pb.Ticket.STATE_SOLD, page_token=tickets.next_page_token
             )
         ),
-        reads.ListReservations(pb.ListReservationsRequest(buyer_id="anna", page_token=listed.next_page_token)),
+        reads.ListReservations(pb.ListReservationsRequest(event_id=new_id(), page_token=listed.next_page_token)),
+        reads.ListReservations(
+            pb.ListReservationsRequest(event_id=event.event_id, buyer_id="anna", page_token=listed.next_page_token)
+        ),
         reads.ListReservations(pb.ListReservationsRequest(event_id=event.event_id, page_token=tickets.next_page_token)),
     ):
         refused = await refusal(call)
