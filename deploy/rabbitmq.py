@@ -1,9 +1,13 @@
 """A private RabbitMQ node with its management page, on loopback ports, its data under the run directory."""
 
 import asyncio
+import json
 import os
 import shutil
+from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Final
 
@@ -18,18 +22,21 @@ from deploy.services import LOOPBACK
 START_DEADLINE_S: Final = 90.0
 STOP_DEADLINE_S: Final = 20.0
 _EPMD_DEADLINE_S: Final = 10.0
+_QUEUES_DEADLINE_S: Final = 10.0
 _CHECK_TIMEOUT_S: Final = 5.0
 _DISK_FREE_LIMIT_BYTES: Final = 200 * 1024 * 1024
 _MEMORY_LIMIT_BYTES: Final = 1024 * 1024 * 1024
 # The package's own script: the one on PATH is a wrapper that switches to another user.
 _SCRIPT: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+# RabbitMQ's stock user, whose password is the same; may log in only over loopback.
+_USER: Final = "guest"
 
 PORTS: Final = ("rabbitmq", "rabbitmq_management", "rabbitmq_distribution", "epmd")
 
 
 def url(port: int) -> str:
-    """The AMQP URL of the private node, with RabbitMQ's stock user, who may log in only over loopback."""
-    return f"amqp://guest:guest@{LOOPBACK}:{port}/"
+    """The AMQP URL of the private node."""
+    return f"amqp://{_USER}:{_USER}@{LOOPBACK}:{port}/"
 
 
 def check(amqp_url: str) -> None:
@@ -83,6 +90,32 @@ class RabbitMQ:
             raise StackError(
                 f"RabbitMQ did not come up on port {ports['rabbitmq']}; the end of {node.log}:\n{node.log_tail()}"
             )
+
+    def wait_until_queues_are_on_disk(self) -> bool:
+        """Waits until kill -9 cannot lose a queue any more; False if that is not so by the deadline.
+
+        RabbitMQ confirms a new quorum queue up to a second before its registration is on disk (names.dets, saved twice
+        a second); killed in between it comes back with a queue that never elects a leader.
+        """
+        return wait_until(self._queues_are_on_disk, _QUEUES_DEADLINE_S)
+
+    def _queues_are_on_disk(self) -> bool:
+        saved = b"".join(file.read_bytes() for file in self._home.glob("data/*/quorum/*/names.dets"))
+        return all(_registration(name) in saved for name in self._quorum_queues())
+
+    def _quorum_queues(self) -> list[str]:
+        page = HTTPConnection(LOOPBACK, self._ports["rabbitmq_management"], timeout=_CHECK_TIMEOUT_S)
+        with closing(page):
+            login = "Basic " + b64encode(f"{_USER}:{_USER}".encode()).decode()
+            page.request("GET", "/api/queues?columns=name,type", headers={"Authorization": login})
+            queues: list[dict[str, str]] = json.load(page.getresponse())
+        return [queue["name"] for queue in queues if queue["type"] == "quorum"]
+
+
+def _registration(queue: str) -> bytes:
+    """A queue's name as Erlang writes it: virtual host / and queue, behind their length."""
+    name = b"%2F_" + queue.encode()
+    return bytes([len(name)]) + name
 
 
 def _environment(home: Path, log: Path, ports: Mapping[str, int]) -> dict[str, str]:

@@ -24,7 +24,7 @@ from deploy.ports import Ports, becomes_free
 from deploy.postgres import Postgres
 from deploy.process import Process, wait_until
 from deploy.rabbitmq import RabbitMQ
-from deploy.servers import Server, bring_up
+from deploy.servers import bring_up
 from deploy.services import LOOPBACK, MIGRATE, NAMES, SERVICES, SETTING_PREFIX, Service, settings
 
 START_DEADLINE_S: Final = 60.0
@@ -120,19 +120,17 @@ class Stack:
             passwords = environment.passwords(self._secrets)
             known = facts.gather(self.run_dir, ports, passwords, self._external)
             environment.write(self.run_dir / "stack.env", known)
-            servers: dict[str, Server] = {
-                "postgres": Postgres(
-                    self._processes["postgres"], self.run_dir, ports, passwords[ADMINISTRATOR_PASSWORD]
-                ),
-                "rabbitmq": RabbitMQ(self._processes["rabbitmq"], self._processes["epmd"], self.run_dir, ports),
-            }
-            wanted = [server for name, server in servers.items() if name in names]
-            bring_up(wanted, known, self.run_dir / "apt.log", self._say)
+            database = Postgres(self._processes["postgres"], self.run_dir, ports, passwords[ADMINISTRATOR_PASSWORD])
+            broker = RabbitMQ(self._processes["rabbitmq"], self._processes["epmd"], self.run_dir, ports)
+            servers = [server for server in (database, broker) if server.process.name in names]
+            bring_up(servers, known, self.run_dir / "apt.log", self._say)
             services = [service for service in SERVICES if service.name in names]
             if any(MIGRATE in service.depends_on for service in services):
                 self.migrate()
             started = {service.name for service in services if self._start(service, known)}
             self._wait_until_serving(services, started, known)
+            if started and broker.process.pid is not None and not broker.wait_until_queues_are_on_disk():
+                self._say("rabbitmq has not written all queues to disk yet; to kill it now could cost some of them")
 
     def migrate(self) -> None:
         """Makes roles and schemas and applies new migrations, into a PostgreSQL that is up. Raises psycopg.Error."""

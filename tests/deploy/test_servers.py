@@ -1,6 +1,7 @@
 """The private PostgreSQL and RabbitMQ: they come back from kill -9 with their data, and leave nothing behind."""
 
 import asyncio
+import json
 import os
 import subprocess
 from base64 import b64encode
@@ -12,7 +13,8 @@ from urllib.parse import urlsplit
 import aio_pika
 import psycopg
 
-from deploy.process import wait_until
+from deploy.process import Process
+from deploy.rabbitmq import RabbitMQ
 from deploy.stack import Stack
 from tests.deploy.test_stack import processes_of
 
@@ -69,9 +71,7 @@ async def test_rabbitmq_comes_back_from_kill_9_with_durable_messages(own_servers
         await channel.declare_queue("kept", durable=True, arguments={"x-queue-type": "quorum"})
         message = aio_pika.Message(b"word", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
         await channel.default_exchange.publish(message, "kept")
-    # RabbitMQ 3.10 writes the registration of a new quorum queue to disk up to a second after it confirms it.
-    (names,) = own_servers.run_dir.glob("rabbitmq/data/*/quorum/*/names.dets")
-    assert await asyncio.to_thread(wait_until, lambda: b"kept" in names.read_bytes(), 10.0)
+    assert await asyncio.to_thread(broker_of(own_servers).wait_until_queues_are_on_disk)
     own_servers.kill("rabbitmq")
     await asyncio.to_thread(own_servers.up, SERVERS)
     assert own_servers.env["AMQP_URL"] == url
@@ -80,6 +80,12 @@ async def test_rabbitmq_comes_back_from_kill_9_with_durable_messages(own_servers
         queue = await channel.declare_queue("kept", durable=True, arguments={"x-queue-type": "quorum"})
         received = await queue.get(no_ack=True)
         assert received.body == b"word"
+
+
+def broker_of(stack: Stack) -> RabbitMQ:
+    """The stack's own, to ask what `up` asks after it started services."""
+    ports = json.loads((stack.run_dir / "state" / "ports.json").read_text())
+    return RabbitMQ(Process("rabbitmq", stack.run_dir), Process("epmd", stack.run_dir), stack.run_dir, ports)
 
 
 def test_rabbitmq_has_its_management_page(own_servers: Stack) -> None:
