@@ -1,24 +1,16 @@
 """The streams: subscribe first, read second, then pass on whatever is newer, so that nothing in between is missed."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from typing import Final
 
-import grpc
-
-from gateway.hub import Hub, ReservationFeed
+from gateway.hub import Hub
 from gateway.reads import Reads
+from gateway.reservation_watch import ReservationWatch
 from ticketrush.v1 import ticketing_pb2 as pb
 
-REREAD_INTERVAL_S: Final = 15.0
 REREAD_TIMEOUT_S: Final = 2.0
-RETRY_INTERVAL_S: Final = 2.0
-# How long a stream goes on while nobody can tell whether it missed something.
-STALE_MAX_S: Final = 60.0
 REREADS_IN_FLIGHT_MAX: Final = 64
-
-_FINAL = (pb.Reservation.STATE_REJECTED, pb.Reservation.STATE_CANCELLED)
 
 
 class Watches:
@@ -35,15 +27,17 @@ class Watches:
 
         Raises AioRpcError when it cannot be read, CallError when the gateway stops.
         """
+
+        async def reread() -> pb.Reservation:
+            async with self._rereads:
+                return await self._reads.reservation(reservation_id, timeout_s=REREAD_TIMEOUT_S)
+
         with self._hub.reservation(reservation_id) as feed:
-            shown = await self._reads.reservation(reservation_id, timeout_s=timeout_s)
-            yield shown
-            newer = self._newer(reservation_id, feed)
-            while not _ended(shown):
-                latest = await anext(newer)
-                if latest.version > shown.version:
-                    shown = latest
-                    yield shown
+            present = await self._reads.reservation(reservation_id, timeout_s=timeout_s)
+            watch = ReservationWatch(present, feed, reread)
+            yield present
+            while not watch.ended:
+                yield await watch.next()
 
     async def tickets(self, event_id: str) -> AsyncIterator[bytes]:
         """Serialised WatchTicketsResponses: the whole event, then its changes.
@@ -57,38 +51,3 @@ class Watches:
                     yield message
                 while True:
                     yield await changes.next()
-
-    async def _newer(self, reservation_id: str, feed: ReservationFeed) -> AsyncIterator[pb.Reservation]:
-        """What facts tell, and what reading tells after a gap and every REREAD_INTERVAL_S; not always newer."""
-        loop = asyncio.get_running_loop()
-        current_at = loop.time()
-        interval_s = random.uniform(0.5, 1.0) * REREAD_INTERVAL_S  # noqa: S311 # spreads those that began together
-        while True:
-            if fact := await _next(feed, interval_s):
-                yield fact
-                continue
-            try:
-                async with self._rereads:
-                    latest = await self._reads.reservation(reservation_id, timeout_s=REREAD_TIMEOUT_S)
-            except grpc.aio.AioRpcError as error:
-                if error.code() is grpc.StatusCode.NOT_FOUND or loop.time() - current_at > STALE_MAX_S:
-                    raise
-                interval_s = RETRY_INTERVAL_S
-            else:
-                current_at, interval_s = loop.time(), REREAD_INTERVAL_S
-                yield latest
-
-
-async def _next(feed: ReservationFeed, timeout_s: float) -> pb.Reservation | None:
-    """The next fact; None when it is time to read."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await feed.next()
-    except TimeoutError:
-        return None
-
-
-def _ended(reservation: pb.Reservation) -> bool:
-    if reservation.state == pb.Reservation.STATE_EXPIRED:
-        return reservation.open_minor == 0
-    return reservation.state in _FINAL

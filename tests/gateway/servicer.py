@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import grpc
 
-from chassis.errors import not_found
+from chassis.errors import invalid, not_found
 from chassis.interceptor import Context
 from contract import reasons
 from ticketrush.v1 import catalog_pb2, catalog_pb2_grpc, ticketing_pb2_grpc
@@ -42,6 +42,8 @@ class Owner(ticketing_pb2_grpc.TicketingServiceServicer, catalog_pb2_grpc.Catalo
         self, request: pb.ListReservationsRequest, context: Context
     ) -> pb.ListReservationsResponse:
         await self._asked("ListReservations", context)
+        if request.page_token:
+            raise invalid({"page_token": "was not given by this call"})
         return pb.ListReservationsResponse(reservations=self.reservations.values())
 
     async def RefundReservation(

@@ -53,6 +53,10 @@ async def test_the_owners_refusal_reaches_the_caller_as_it_stands(gateway: Gatew
         await gateway.ticketing.GetReservation(pb.GetReservationRequest(reservation_id=new_id()))
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
     assert reason_of(refused.value) == reasons.UNKNOWN_RESERVATION
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await gateway.ticketing.ListReservations(pb.ListReservationsRequest(page_token="tampered"))
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert fields_of(refused.value) == {"page_token"}
 
 
 async def test_a_wrong_read_is_refused_without_asking_anybody(gateway: Gateway, owner: Owner) -> None:

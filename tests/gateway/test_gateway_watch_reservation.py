@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from contract import reasons
-from gateway import watches as watches_module
+from gateway import reservation_watch as watch_module
 from tests.chassis.broker import until
 from tests.chassis.proxy import Proxy
 from tests.gateway.answers import reason_of
@@ -129,12 +129,26 @@ async def witness(gateway: Gateway, owner: Owner, consumers: Consumers) -> Async
     return steps()
 
 
-async def test_versions_only_grow(gateway: Gateway, consumers: Consumers, first: pb.Reservation) -> None:
+async def test_facts_that_overtook_each_other_are_shown_in_order(
+    gateway: Gateway, consumers: Consumers, first: pb.Reservation
+) -> None:
     watch = Watch(gateway, first.reservation_id)
     await watch.next()
-    for version, state in ((3, CONFIRMED), (2, PARTIALLY_PAID), (3, CONFIRMED), (4, CANCELLED)):
+    for version, state in ((4, CANCELLED), (3, CONFIRMED), (2, PARTIALLY_PAID)):
         await tell(consumers, reservation(version, state, of=first.reservation_id))
-    assert [(await watch.next()).version for _ in range(2)] == [3, 4]
+    assert [(await watch.next()).version for _ in range(3)] == [2, 3, 4]
+
+
+async def test_a_version_that_no_fact_tells_holds_up_nothing_for_long_and_versions_only_grow(
+    gateway: Gateway, consumers: Consumers, first: pb.Reservation
+) -> None:
+    watch = Watch(gateway, first.reservation_id)
+    await watch.next()
+    await tell(consumers, reservation(3, CONFIRMED, of=first.reservation_id))
+    assert (await watch.next()).version == 3
+    for version, state in ((2, PARTIALLY_PAID), (3, CONFIRMED), (4, CANCELLED)):
+        await tell(consumers, reservation(version, state, of=first.reservation_id))
+    assert (await watch.next()).version == 4
 
 
 async def test_what_is_only_pending_here_is_shown_first_and_its_decision_next(
@@ -172,7 +186,7 @@ async def test_a_change_while_the_gateway_was_cut_off_is_seen_after_its_reconnec
 async def test_a_change_nobody_told_is_seen_by_reading_now_and_then(
     gateway: Gateway, owner: Owner, first: pb.Reservation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watches_module, "REREAD_INTERVAL_S", 0.05)
+    monkeypatch.setattr(watch_module, "REREAD_INTERVAL_S", 0.05)
     watch = Watch(gateway, first.reservation_id)
     await watch.next()
     stored(owner, reservation(2, CONFIRMED, of=first.reservation_id))
@@ -182,8 +196,8 @@ async def test_a_change_nobody_told_is_seen_by_reading_now_and_then(
 async def test_an_owner_that_is_away_for_a_while_ends_no_stream(
     gateway: Gateway, owner: Owner, first: pb.Reservation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watches_module, "REREAD_INTERVAL_S", 0.05)
-    monkeypatch.setattr(watches_module, "RETRY_INTERVAL_S", 0.05)
+    monkeypatch.setattr(watch_module, "REREAD_INTERVAL_S", 0.05)
+    monkeypatch.setattr(watch_module, "RETRY_INTERVAL_S", 0.05)
     watch = Watch(gateway, first.reservation_id)
     await watch.next()
     owner.failures_left = 6
@@ -194,8 +208,8 @@ async def test_an_owner_that_is_away_for_a_while_ends_no_stream(
 async def test_an_owner_that_stays_away_ends_the_stream(
     gateway: Gateway, owner: Owner, first: pb.Reservation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watches_module, "REREAD_INTERVAL_S", 0.05)
-    monkeypatch.setattr(watches_module, "STALE_MAX_S", 0.0)
+    monkeypatch.setattr(watch_module, "REREAD_INTERVAL_S", 0.05)
+    monkeypatch.setattr(watch_module, "STALE_MAX_S", 0.0)
     watch = Watch(gateway, first.reservation_id)
     await watch.next()
     owner.failures_left = 1_000
