@@ -117,18 +117,6 @@ def listening_beyond_loopback() -> list[str]:
     return [row[9] for row in rows if row[3] == "0A" and row[1].split(":")[0] not in loopback]
 
 
-def test_down_leaves_neither_server_nor_name_service(tmp_path: Path) -> None:
-    stack = Stack(tmp_path / "run with a space")
-    try:
-        stack.up(SERVERS)
-        assert len(processes_of(stack.run_dir)) >= 2
-        stack.down()
-        assert processes_of(stack.run_dir) == []
-        assert stack.pid("epmd") is None
-    finally:
-        stack.clean()
-
-
 def test_data_lies_where_the_account_of_the_server_can_reach_it(own_servers: Stack) -> None:
     """pytest's own directories are closed to others, as a home directory may be."""
     data = own_servers.run_dir / "postgres" / "data" / "PG_VERSION"

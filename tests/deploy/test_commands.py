@@ -1,0 +1,105 @@
+"""The commands as a person types them, on a whole stack: up, kill -9, up, status, logs, down, clean."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chassis.healthcheck import is_serving
+from deploy import environment
+from deploy.services import NAMES, SERVICES
+from tests.deploy.test_stack import processes_of
+
+DEADLINE_S = 110
+
+
+class Shell:
+    """Runs commands on a run directory whose name is as awkward as a path may be."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        ours = {"TICKETRUSH_RUN_DIR": str(run_dir), "TICKETRUSH_GATEWAY_PORT": "0"}
+        ambient = ("TICKETRUSH_", "DATABASE_URL", "AMQP_URL", "RABBITMQ_MANAGEMENT_URL", "RUNTIME")
+        self._environment = {name: value for name, value in os.environ.items() if not name.startswith(ambient)} | ours
+
+    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "deploy", *arguments]
+        environment = self._environment | variables
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+    def pid(self, name: str) -> int:
+        return int((self.run_dir / f"{name}.pid").read_text())
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path / "run with a space")
+    yield shell
+    shell.run("clean")
+
+
+def test_the_whole_stack_comes_up_comes_back_and_goes_down(shell: Shell) -> None:
+    first = shell.run("up")
+    assert first.returncode == 0, first.stdout + first.stderr
+    pids = {name: shell.pid(name) for name in NAMES}
+    env = environment.read(shell.run_dir / "stack.env")
+
+    for pid in pids.values():
+        os.kill(pid, signal.SIGKILL)
+    again = shell.run("up")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert environment.read(shell.run_dir / "stack.env") == env
+    assert all(is_serving(env[service.address]) for service in SERVICES)
+    assert not set(pids.values()) & {shell.pid(name) for name in NAMES}
+
+    once_more = shell.run("up")
+    assert [line for line in once_more.stdout.splitlines() if " is up " in line] == []
+
+    status = shell.run("status")
+    assert status.returncode == 0
+    for address in (
+        env["GATEWAY_ADDRESS"],
+        env["RABBITMQ_MANAGEMENT_URL"],
+        f"{env['PAYMENTS_METRICS_ADDRESS']}/metrics",
+    ):
+        assert address in status.stdout
+    assert '"serving"' in shell.run("logs", "gateway").stdout
+
+    stopped = shell.run("down")
+    assert [line.split()[0] for line in stopped.stdout.splitlines()] == [*reversed(NAMES[1:]), "epmd", "postgres"]
+    assert "killed" not in stopped.stdout
+    assert processes_of(shell.run_dir) == []
+    assert shell.run("status").returncode == 1
+
+    assert shell.run("clean").returncode == 0
+    assert not shell.run_dir.exists()
+
+
+def test_before_the_first_up_status_and_logs_say_what_to_do(shell: Shell) -> None:
+    status, logs = shell.run("status"), shell.run("logs")
+    assert (status.returncode, logs.returncode) == (1, 1)
+    assert "start the stack with: make up" in status.stdout
+    assert "start the stack with: make up" in logs.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"RUNTIME": "podman"}, "error: RUNTIME must be local or compose, not 'podman'"),
+        ({"TICKETRUSH_GATEWAY_PORT": "http"}, "error: TICKETRUSH_GATEWAY_PORT must be a port"),
+        ({"DATABASE_URL": "postgresql://127.0.0.1:1/none"}, "error: DATABASE_URL is set, but"),
+    ],
+)
+def test_a_wrong_setting_is_said_in_a_line(shell: Shell, variables: dict[str, str], message: str) -> None:
+    refused = shell.run("up", **variables)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(message)
+    assert "Traceback" not in refused.stderr
+
+
+def test_migrate_without_a_database_is_said_in_a_line(shell: Shell) -> None:
+    assert shell.run("migrate").stderr == "error: DATABASE_URL is not set\n"
