@@ -76,7 +76,7 @@ async def claim_due_reservations(conn: Connection, books: Books, limit: int) -> 
     cursor = await conn.execute(
         f"""WITH due AS (
                 SELECT reservation_id FROM reservation
-                WHERE state IN ('HELD', 'PARTIALLY_PAID') AND release_time <= clock_timestamp()
+                WHERE state IN ('HELD', 'PARTIALLY_PAID') AND release_time <= statement_timestamp()
                 ORDER BY release_time LIMIT %s FOR UPDATE SKIP LOCKED
             )
             SELECT {RESERVATION_COLUMNS},

@@ -43,7 +43,7 @@ async def claim_overdue_refunds(conn: Connection, limit: int) -> Sequence[tuple[
     """Credits that are REFUND_DUE past their reconcile_time: (reservation_id, credit, cause, now). Next time later."""
     cursor = await conn.execute(
         f"""WITH due AS (
-                SELECT payment_id FROM credit WHERE state = 'REFUND_DUE' AND reconcile_time <= clock_timestamp()
+                SELECT payment_id FROM credit WHERE state = 'REFUND_DUE' AND reconcile_time <= statement_timestamp()
                 ORDER BY reconcile_time LIMIT %s FOR UPDATE SKIP LOCKED
             ), claimed AS (
                 UPDATE credit SET {_NEXT_RECONCILE} FROM due WHERE credit.payment_id = due.payment_id
@@ -68,7 +68,7 @@ async def claim_overdue_openings(conn: Connection, limit: int) -> list[UUID]:
     """Payments whose credit is OPEN past its reconcile_time. Each is due later next time."""
     cursor = await conn.execute(
         f"""WITH due AS (
-                SELECT payment_id FROM credit WHERE state = 'OPEN' AND reconcile_time <= clock_timestamp()
+                SELECT payment_id FROM credit WHERE state = 'OPEN' AND reconcile_time <= statement_timestamp()
                 ORDER BY reconcile_time LIMIT %s FOR UPDATE SKIP LOCKED
             )
             UPDATE credit SET {_NEXT_RECONCILE} FROM due WHERE credit.payment_id = due.payment_id
@@ -82,7 +82,7 @@ async def oldest_due(conn: Connection) -> datetime | None:
     """The earliest release_time that is over."""
     cursor = await conn.execute(
         """SELECT min(release_time) FROM reservation
-           WHERE state IN ('HELD', 'PARTIALLY_PAID') AND release_time <= clock_timestamp()"""
+           WHERE state IN ('HELD', 'PARTIALLY_PAID') AND release_time <= statement_timestamp()"""
     )
     row = await cursor.fetchone()
     return row[0] if row else None
