@@ -65,8 +65,7 @@ def make_environment() -> None:
     if importlib.util.find_spec("ensurepip") is None:
         # Debian ships this part of Python's own library as a package.
         package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
-        say(f"installing {package} by apt")
-        install([package], RUN_DIR / "apt.log")
+        install([package], RUN_DIR / "apt.log", say)
     say(f"making the virtual environment {VENV}")
     subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,7 @@ _NO_CLUSTER: Final = Path("/etc/postgresql-common/createcluster.d/ticketrush.con
 _SYSTEM_SERVICES: Final = ("postgresql", "rabbitmq-server")
 
 
-def install(packages: Sequence[str], log: Path) -> None:
+def install(packages: Sequence[str], log: Path, say: Callable[[str], None]) -> None:
     """Installs packages by apt as root or through passwordless sudo; its output goes to the log.
 
     Raises StackError with the one line that says what to install where that is not possible.
@@ -32,6 +32,7 @@ def install(packages: Sequence[str], log: Path) -> None:
     root = _become_root()
     if root is None:
         raise StackError(f"missing: {' '.join(packages)}; as root, {by_hand}")
+    say(f"installing {' and '.join(packages)} by apt (output in {log})")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output, _system_services_left_alone(root, packages):
         apt = [

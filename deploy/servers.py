@@ -45,8 +45,7 @@ def bring_up(servers: Sequence[Server], facts: Mapping[str, str], apt_log: Path,
             say(f"{name} runs already (pid {server.process.pid})")
     missing = [server.package for server in stopped if not server.is_installed()]
     if missing:
-        say(f"installing {' and '.join(missing)} by apt (a minute or two; output in {apt_log})")
-        install(missing, apt_log)
+        install(missing, apt_log, say)
     with ThreadPoolExecutor() as pool:
         for started in [pool.submit(_start, server, say) for server in stopped]:
             started.result()
