@@ -24,6 +24,10 @@ from ticketrush.v1 import catalog_pb2 as pb
 TICKETS_PER_STATEMENT_MAX: Final = 2_000
 """Some 50 ms of work: far from the statement timeout, and other calls have their turn in between."""
 
+TICKETS_ANALYZED_MIN: Final = 1_000
+"""From here on the planner must know at once. Until autovacuum comes round it would take the event for a few rows, and
+sort all that is left of it for every page of the seat map and every best-available search: 65 ms instead of 0.4 ms."""
+
 
 @dataclass(frozen=True)
 class Catalog:
@@ -107,6 +111,9 @@ class Catalog:
             event = await _known(conn, claim.subject_id)
             ticket_count = await tickets_added(conn, claim)
         self.outbox.publish(written)
+        if written and len(places) >= TICKETS_ANALYZED_MIN:
+            async with self.database.transaction() as conn:
+                await seats.analyze_tickets(conn)
         return event, ticket_count
 
     async def withdraw_tickets(self, claim: Claim, ticket_ids: Sequence[UUID]) -> CatalogEvent:

@@ -11,7 +11,6 @@ class StoredRequest:
     """A request that had its effect."""
 
     body_hash: bytes
-    subject_id: UUID
     ticket_count: int
 
 
@@ -28,7 +27,7 @@ async def insert(conn: Connection, request_id: UUID, body_hash: bytes, subject_i
 async def find(conn: Connection, request_id: UUID) -> StoredRequest | None:
     """The request under this id."""
     cursor = await conn.execute(
-        "SELECT body_hash, subject_id, ticket_count FROM organiser_request WHERE request_id = %s", (request_id,)
+        "SELECT body_hash, ticket_count FROM organiser_request WHERE request_id = %s", (request_id,)
     )
     row = await cursor.fetchone()
     return StoredRequest(*row) if row else None

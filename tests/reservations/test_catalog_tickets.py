@@ -110,6 +110,13 @@ async def test_a_hundred_thousand_tickets_are_one_call_and_read_in_a_hundred_pag
     assert len(listed) == 100_000
 
 
+async def test_the_planner_knows_of_many_new_tickets_at_once(catalog: CatalogStub, database: Database) -> None:
+    await create_tickets(catalog, (await create_event(catalog)).event_id, grid(10, 100))
+    async with database.transaction() as conn:
+        cursor = await conn.execute("SELECT reltuples FROM pg_class WHERE oid = 'ticket'::regclass")
+        assert await cursor.fetchone() == (1_000,)
+
+
 @pytest.mark.parametrize("reason", ["EVENT_CLOSED", "EVENT_CANCELLED"])
 async def test_an_event_that_sells_no_more_takes_no_tickets(catalog: CatalogStub, reason: str) -> None:
     event = await create_event(catalog)
