@@ -15,10 +15,13 @@ _NEXT_RECONCILE = """
 
 
 async def event_to_settle(conn: Connection) -> UUID | None:
-    """A cancelled event that still has reservations to cancel; one that somebody else settles now is skipped."""
+    """A cancelled event that may still have reservations to cancel.
+
+    It is not locked: decisions lock reservations before events, and a lock on the event first would be the deadlock.
+    Several that settle the same event wait for each other's reservations, and find them cancelled.
+    """
     cursor = await conn.execute(
-        """SELECT event_id FROM event WHERE state = 'CANCELLED' AND NOT settled
-           ORDER BY event_id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"""
+        "SELECT event_id FROM event WHERE state = 'CANCELLED' AND NOT settled ORDER BY event_id LIMIT 1"
     )
     row = await cursor.fetchone()
     return row[0] if row else None
