@@ -83,6 +83,7 @@ class Service:
 class Shop:
     """Two services, their database, and what the outside world sends and hears."""
 
+    url: str
     one: Service
     two: Service
     exchange: str
@@ -231,7 +232,7 @@ async def open_shop(database_url: str, amqp_url: str) -> AsyncIterator[Shop]:
     async with AsyncExitStack() as exits:
         channel = await exits.enter_async_context(channel_to(amqp_url))
         services = [await exits.enter_async_context(_service(database_url, amqp_url, exchange)) for _ in range(2)]
-        shop = Shop(services[0], services[1], exchange, channel)
+        shop = Shop(database_url, services[0], services[1], exchange, channel)
         await shop.inbox.open(channel)
         yield shop
 

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 from gateway import commands
 from reservations.handlers.opening import Opening
+from reservations.organiser_requests import Claim, claim_of
 from ticketrush.messages.v1 import messages_pb2 as msg
 from ticketrush.v1 import ticketing_pb2 as pb
 
@@ -49,6 +50,14 @@ def cancel(reservation_id: UUID | str, buyer_id: str = ANN) -> msg.Envelope:
         request_id=str(uuid4()), buyer_id=buyer_id, reservation_id=str(reservation_id)
     )
     return msg.Envelope.FromString(commands.cancel(request, "").envelope)
+
+
+def claim(reservation_id: str | UUID, request_id: str = "") -> Claim:
+    """What an organiser asks for, once per intention."""
+    request = pb.RefundReservationRequest(
+        request_id=request_id or str(uuid4()), reservation_id=str(reservation_id), reason="the singer is ill"
+    )
+    return claim_of(request, UUID(str(reservation_id)))
 
 
 def opening(reservation_id: UUID | str, amount_minor: int = 0, buyer_id: str = ANN) -> Opening:

@@ -9,18 +9,9 @@ import pytest
 from chassis.errors import CallError
 from contract import ids, reasons
 from reservations.domain.money import RefundWithoutDebt
-from reservations.organiser_requests import Claim, claim_of
 from tests.reservations.core import PRICE_MINOR, Shop
-from tests.reservations.sayings import BOB, approved, cancel, refunded, reserve
+from tests.reservations.sayings import BOB, approved, cancel, claim, refunded, reserve
 from ticketrush.v1 import ticketing_pb2 as pb
-
-
-def claim(reservation_id: str | UUID, request_id: str = "") -> Claim:
-    """What an organiser asks for, once per intention."""
-    request = pb.RefundReservationRequest(
-        request_id=request_id or str(uuid4()), reservation_id=str(reservation_id), reason="the singer is ill"
-    )
-    return claim_of(request, UUID(str(reservation_id)))
 
 
 async def test_a_buyer_gives_a_hold_back_and_gets_all_the_money_back(shop: Shop) -> None:
