@@ -16,7 +16,6 @@ log = logging.getLogger(__name__)
 
 # Only a safety net, for what a process that is gone has left behind: everything else is announced by `look`.
 POLL_INTERVAL_S: Final = 1.0
-HANDED_MAX: Final = 512
 # Older than this it is left to its lease, which must not run out while the work is under way.
 HANDED_AGE_MAX_S: Final = 3.0
 
@@ -44,6 +43,7 @@ class ClaimLoop:
         self._claim = claim
         self._begin = begin
         self._handed: deque[tuple[float, Payment]] = deque()
+        self._beginning = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._due = False
@@ -60,8 +60,11 @@ class ClaimLoop:
             asyncio.get_running_loop().call_later(delay_s, self.look)
 
     def has_room(self, count: int) -> bool:
-        """Whether so many payments may be handed over."""
-        return not self._stopping and len(self._handed) + count <= HANDED_MAX
+        """Whether so many payments may be handed over: those that can begin at once.
+
+        Any more would outwait HANDED_AGE_MAX_S behind slow cards, and then the end of their lease.
+        """
+        return not self._stopping and self._room() - len(self._handed) >= count
 
     def hand_over(self, payments: Sequence[Payment]) -> None:
         """Takes payments that the caller has just committed under a lease, which saves claiming them."""
@@ -105,13 +108,15 @@ class ClaimLoop:
             await self._wake.wait()
             self._wake.clear()
             while batch := await self._take():
+                self._beginning = len(batch)
                 await self._begin(batch)
+                self._beginning = 0
             if self._stopping and not self._tasks:
                 self._finished.set()
 
     async def _take(self) -> list[Payment]:
         """As many payments as there is room for; what is due in the database has waited longer and goes first."""
-        room = self._in_flight_max - len(self._tasks)
+        room = self._room()
         taken: list[Payment] = []
         if self._due and room > 0 and not self._stopping:
             self._due = False
@@ -122,6 +127,9 @@ class ClaimLoop:
             if since > too_old:
                 taken.append(payment)
         return taken
+
+    def _room(self) -> int:
+        return self._in_flight_max - len(self._tasks) - self._beginning
 
     async def _claim_due(self, room: int) -> list[Payment]:
         try:

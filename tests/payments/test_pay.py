@@ -176,12 +176,18 @@ async def test_a_lone_pay_waits_for_no_poll(system: System, monkeypatch: pytest.
             await system.until_state(id_of(command), "APPROVED")
 
 
-async def test_what_cannot_be_handed_over_is_claimed_without_a_poll(
-    system: System, monkeypatch: pytest.MonkeyPatch
+async def test_what_cannot_begin_at_once_begins_as_soon_as_there_is_room(
+    system: System, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "POLL_INTERVAL_S", 3_600.0)
-    monkeypatch.setattr(claims, "HANDED_MAX", 0)
+    # Whoever were handed over to wait would be left to the end of a lease.
+    monkeypatch.setattr(claims, "HANDED_AGE_MAX_S", 0.0)
+    slow, behind = [pay_command() for _ in range(CHARGES_IN_FLIGHT_MAX + 1)], pay_command()
+    provider.gate.clear()
     async with system.running():
-        for command in (pay_command(), pay_command(), pay_command()):
-            await system.pay(command)
+        await system.pay(*slow)
+        await until(lambda: provider.in_flight == CHARGES_IN_FLIGHT_MAX)
+        await system.pay(behind)
+        provider.gate.set()
+        for command in (*slow, behind):
             await system.until_state(id_of(command), "APPROVED")
