@@ -75,14 +75,14 @@ async def claim_due_reservations(conn: Connection, books: Books, limit: int) -> 
     """Holds whose release_time is over, the longest overdue first; those that somebody else decides now are skipped."""
     cursor = await conn.execute(
         f"""WITH due AS (
-                SELECT reservation_id FROM reservation
+                SELECT {RESERVATION_COLUMNS} FROM reservation
                 WHERE state IN ('HELD', 'PARTIALLY_PAID') AND release_time <= statement_timestamp()
                 ORDER BY release_time LIMIT %s FOR UPDATE SKIP LOCKED
             )
             SELECT {RESERVATION_COLUMNS},
                    ARRAY(SELECT ticket_id FROM reservation_ticket AS held
-                         WHERE held.reservation_id = reservation.reservation_id ORDER BY ticket_id)
-            FROM reservation JOIN due USING (reservation_id)""",  # noqa: S608 - constant columns
+                         WHERE held.reservation_id = due.reservation_id ORDER BY ticket_id)
+            FROM due""",  # noqa: S608 - constant columns
         (limit,),
     )
     _add_reservations(books, await cursor.fetchall())
