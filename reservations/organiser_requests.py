@@ -14,11 +14,13 @@ from reservations.store.books import Connection
 
 @dataclass(slots=True, frozen=True)
 class Claim:
-    """A request_id, a digest of everything else in the request, and what the request is about."""
+    """A request_id, the call and a digest of everything else in it, what it is about, and the reason given, if any."""
 
     request_id: UUID
+    call: str
     body_hash: bytes
     subject_id: UUID
+    reason: str
 
 
 def claim_of(request: Message, subject_id: UUID) -> Claim:
@@ -28,8 +30,10 @@ def claim_of(request: Message, subject_id: UUID) -> Claim:
     request_id = UUID(body.request_id)  # type: ignore[attr-defined] # every organiser's request has one
     body.ClearField("request_id")
     # The type's name is the RPC's: one request_id never names two different calls.
-    content = request.DESCRIPTOR.full_name.encode() + b"\0" + body.SerializeToString(deterministic=True)
-    return Claim(request_id, blake2b(content, digest_size=32).digest(), subject_id)
+    call = request.DESCRIPTOR.full_name
+    content = call.encode() + b"\0" + body.SerializeToString(deterministic=True)
+    reason = getattr(request, "reason", "")
+    return Claim(request_id, call, blake2b(content, digest_size=32).digest(), subject_id, reason)
 
 
 async def is_first(conn: Connection, claim: Claim) -> bool:
@@ -37,7 +41,14 @@ async def is_first(conn: Connection, claim: Claim) -> bool:
 
     Raises CallError (ALREADY_EXISTS, REQUEST_ID_REUSED) when the request_id already stands for another request.
     """
-    if await store.insert(conn, claim.request_id, claim.body_hash, claim.subject_id):
+    if await store.insert(
+        conn,
+        claim.request_id,
+        call=claim.call,
+        body_hash=claim.body_hash,
+        subject_id=claim.subject_id,
+        reason=claim.reason,
+    ):
         return True
     stored = await store.find(conn, claim.request_id)
     if stored is None or stored.body_hash != claim.body_hash:

@@ -111,7 +111,9 @@ CREATE TABLE allowance (
 CREATE TABLE organiser_request (
     request_id uuid PRIMARY KEY,
     body_hash bytea NOT NULL,
+    call text NOT NULL, -- type of the request
     subject_id uuid NOT NULL,
+    reason text NOT NULL, -- as the organiser gave it, for the record; empty where none is asked for
     ticket_count integer NOT NULL DEFAULT 0, -- what a CreateTickets added
     create_time timestamptz NOT NULL DEFAULT clock_timestamp()
 );

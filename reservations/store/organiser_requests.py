@@ -14,12 +14,14 @@ class StoredRequest:
     ticket_count: int
 
 
-async def insert(conn: Connection, request_id: UUID, body_hash: bytes, subject_id: UUID) -> bool:
+async def insert(
+    conn: Connection, request_id: UUID, *, call: str, body_hash: bytes, subject_id: UUID, reason: str
+) -> bool:
     """Whether the request_id is new. Waits for a transaction that is about to store the same one."""
     cursor = await conn.execute(
-        """INSERT INTO organiser_request (request_id, body_hash, subject_id) VALUES (%s, %s, %s)
+        """INSERT INTO organiser_request (request_id, call, body_hash, subject_id, reason) VALUES (%s, %s, %s, %s, %s)
            ON CONFLICT (request_id) DO NOTHING""",
-        (request_id, body_hash, subject_id),
+        (request_id, call, body_hash, subject_id, reason),
     )
     return cursor.rowcount == 1
 

@@ -223,7 +223,7 @@ Global___Grid: _TypeAlias = Grid  # noqa: Y015
 
 @_typing.final
 class Seats(_message.Message):
-    """Seats by name, in the order in which they stand."""
+    """Seats by name, in any order: rows and seats stand in natural order, 2 before 10."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -122,7 +122,8 @@ class CatalogServiceServicer:
         """Stops selling. Holds run on and may be paid.
 
         Idempotent; a closed event is answered as it is.
-        Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT), FAILED_PRECONDITION (EVENT_CANCELLED), UNAVAILABLE.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT), FAILED_PRECONDITION (EVENT_CANCELLED), ALREADY_EXISTS
+        (REQUEST_ID_REUSED), UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,7 +134,8 @@ class CatalogServiceServicer:
         once the event is CANCELLED; reservations follow in bounded batches.
 
         Idempotent; a cancelled event is answered as it is.
-        Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT), UNAVAILABLE.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT), ALREADY_EXISTS
+        (REQUEST_ID_REUSED), UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,7 +156,8 @@ class CatalogServiceServicer:
         """Takes available tickets off sale, all or none.
 
         Idempotent: a withdrawn ticket stays withdrawn.
-        Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT, UNKNOWN_TICKET), FAILED_PRECONDITION (TICKETS_TAKEN), UNAVAILABLE.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT, UNKNOWN_TICKET), FAILED_PRECONDITION (TICKETS_TAKEN), ALREADY_EXISTS
+        (REQUEST_ID_REUSED), UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,14 +60,16 @@ class CatalogServiceStub:
     """Stops selling. Holds run on and may be paid.
 
     Idempotent; a closed event is answered as it is.
-    Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT), FAILED_PRECONDITION (EVENT_CANCELLED), UNAVAILABLE.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT), FAILED_PRECONDITION (EVENT_CANCELLED), ALREADY_EXISTS
+    (REQUEST_ID_REUSED), UNAVAILABLE.
     """
     CancelEvent: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CancelEventRequest, _catalog_pb2.CancelEventResponse]
     """Calls the event off: nothing more is sold, every live or confirmed reservation is cancelled and refunded. The answer comes
     once the event is CANCELLED; reservations follow in bounded batches.
 
     Idempotent; a cancelled event is answered as it is.
-    Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT), UNAVAILABLE.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT), ALREADY_EXISTS
+    (REQUEST_ID_REUSED), UNAVAILABLE.
     """
     CreateTickets: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CreateTicketsRequest, _catalog_pb2.CreateTicketsResponse]
     """Adds up to 100,000 tickets, all or none. A seat that exists already is refused.
@@ -80,7 +82,8 @@ class CatalogServiceStub:
     """Takes available tickets off sale, all or none.
 
     Idempotent: a withdrawn ticket stays withdrawn.
-    Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT, UNKNOWN_TICKET), FAILED_PRECONDITION (TICKETS_TAKEN), UNAVAILABLE.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT, UNKNOWN_TICKET), FAILED_PRECONDITION (TICKETS_TAKEN), ALREADY_EXISTS
+    (REQUEST_ID_REUSED), UNAVAILABLE.
     """
 
 @_typing.type_check_only
@@ -113,14 +116,16 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """Stops selling. Holds run on and may be paid.
 
     Idempotent; a closed event is answered as it is.
-    Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT), FAILED_PRECONDITION (EVENT_CANCELLED), UNAVAILABLE.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT), FAILED_PRECONDITION (EVENT_CANCELLED), ALREADY_EXISTS
+    (REQUEST_ID_REUSED), UNAVAILABLE.
     """
     CancelEvent: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CancelEventRequest, _catalog_pb2.CancelEventResponse]  # type: ignore[assignment]
     """Calls the event off: nothing more is sold, every live or confirmed reservation is cancelled and refunded. The answer comes
     once the event is CANCELLED; reservations follow in bounded batches.
 
     Idempotent; a cancelled event is answered as it is.
-    Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT), UNAVAILABLE.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT), ALREADY_EXISTS
+    (REQUEST_ID_REUSED), UNAVAILABLE.
     """
     CreateTickets: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CreateTicketsRequest, _catalog_pb2.CreateTicketsResponse]  # type: ignore[assignment]
     """Adds up to 100,000 tickets, all or none. A seat that exists already is refused.
@@ -133,7 +138,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """Takes available tickets off sale, all or none.
 
     Idempotent: a withdrawn ticket stays withdrawn.
-    Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT, UNKNOWN_TICKET), FAILED_PRECONDITION (TICKETS_TAKEN), UNAVAILABLE.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT, UNKNOWN_TICKET), FAILED_PRECONDITION (TICKETS_TAKEN), ALREADY_EXISTS
+    (REQUEST_ID_REUSED), UNAVAILABLE.
     """
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -193,7 +199,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         """Stops selling. Holds run on and may be paid.
 
         Idempotent; a closed event is answered as it is.
-        Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT), FAILED_PRECONDITION (EVENT_CANCELLED), UNAVAILABLE.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT), FAILED_PRECONDITION (EVENT_CANCELLED), ALREADY_EXISTS
+        (REQUEST_ID_REUSED), UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -206,7 +213,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         once the event is CANCELLED; reservations follow in bounded batches.
 
         Idempotent; a cancelled event is answered as it is.
-        Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT), UNAVAILABLE.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT), ALREADY_EXISTS
+        (REQUEST_ID_REUSED), UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -231,7 +239,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes available tickets off sale, all or none.
 
         Idempotent: a withdrawn ticket stays withdrawn.
-        Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT, UNKNOWN_TICKET), FAILED_PRECONDITION (TICKETS_TAKEN), UNAVAILABLE.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_EVENT, UNKNOWN_TICKET), FAILED_PRECONDITION (TICKETS_TAKEN), ALREADY_EXISTS
+        (REQUEST_ID_REUSED), UNAVAILABLE.
         """
 
 def add_CatalogServiceServicer_to_server(servicer: CatalogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

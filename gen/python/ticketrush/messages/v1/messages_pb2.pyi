@@ -331,7 +331,7 @@ class RequestRefund(_message.Message):
     amount_minor: _builtins.int
     """Minor units; the whole of the payment."""
     reason: _builtins.str
-    """HOLD_ENDED, CANCELLED or REFUNDED."""
+    """HOLD_ENDED or CANCELLED."""
     def __init__(
         self,
         *,

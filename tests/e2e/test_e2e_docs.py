@@ -1,0 +1,60 @@
+"""What the documents tell people to type is typed here, word for word but for the addresses."""
+
+import asyncio
+import os
+import re
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.house import House
+
+ROOT = Path(__file__).parents[2]
+TYPED_WITHIN_S = 60
+HEARD_WITHIN_S = 30
+
+pytestmark = pytest.mark.usefixtures("the_books_balance")
+
+
+def walk_through() -> str:
+    """The README's grpcurl section, as one script."""
+    section = (ROOT / "README.md").read_text().partition("## By hand, with grpcurl")[2].partition("\n## ")[0]
+    return "set -euo pipefail\n" + "\n".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL))
+
+
+async def test_the_walk_through_of_the_readme_does_what_it_says(house: House) -> None:
+    script = walk_through().replace("127.0.0.1:50051", house.stack.address("gateway"))
+    assert house.stack.address("gateway") in script
+    shell = await asyncio.create_subprocess_exec("bash", "-c", script, cwd=ROOT, stdout=PIPE, stderr=STDOUT)
+    async with asyncio.timeout(TYPED_WITHIN_S):
+        printed = (await shell.communicate())[0].decode()
+    assert shell.returncode == 0, printed
+    assert "ticketrush.v1.TicketingService" in printed
+    assert printed.count('"STATE_PARTIALLY_PAID"') == 1, printed
+    assert printed.count('"STATE_CONFIRMED"') == 2, "once after the second payment, once read again"
+    assert printed.count('"STATE_CANCELLED"') == 2, "once to whoever cancelled, once to whoever watched"
+
+
+async def test_the_example_listener_hears_whose_hold_ran_out(house: House) -> None:
+    listener = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(ROOT / "docs/examples/listen_expired.py"),
+        env=os.environ | {"AMQP_URL": house.stack.env["AMQP_URL"]},
+        stdout=PIPE,
+        stderr=STDOUT,
+    )
+    assert listener.stdout is not None
+    try:
+        async with asyncio.timeout(HEARD_WITHIN_S):
+            assert (await listener.stdout.readline()).decode().strip() == "listening"
+            await house.office.held(await house.office.put_on_sale(hold_s=1), "forgetful")
+            async for line in listener.stdout:
+                if line.decode().rstrip().endswith(" forgetful lost stalls 1/1"):
+                    break
+            else:
+                pytest.fail("the listener ended")
+    finally:
+        listener.terminate()
+        await listener.wait()
