@@ -123,19 +123,20 @@ class Link:
             return await self._watch(end)
         except asyncio.CancelledError:
             if cancelled_from_outside():
+                self._finish(end, "stopped")
                 await connection.end(gently=True)
                 raise
             return "its channel is gone"
         except _FAILURES as error:
             return repr(error)
         finally:
-            self._up.clear()
+            self._finish(end, "it is over")
             _connected.labels(self._name).set(0)
             await connection.end(gently=False)
 
     def _finish(self, end: "asyncio.Future[str] | None", reason: str) -> None:
         """Ends the connection that `end` belongs to; news of an earlier one come too late to matter."""
-        if end is not None and end is self._end and not end.done():
+        if end is not None and not end.done():
             self._up.clear()
             end.set_result(reason)
 

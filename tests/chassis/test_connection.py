@@ -82,6 +82,26 @@ async def test_a_lost_channel_takes_the_connection_with_it(wire: Proxy) -> None:
     assert len(channels) == 2
 
 
+async def test_news_of_an_earlier_connection_do_not_end_the_present_one(
+    wire: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "REFRESH_INTERVAL_S", 0.1)
+    channels: list[AbstractChannel] = []
+
+    async def setup(connection: AbstractConnection) -> None:
+        channels.append(await link.channel(connection))
+
+    async def refresh() -> None:
+        if len(channels) == 1:
+            raise TimeoutError
+
+    link = Link(wire.url, name="link", setup=setup, refresh=refresh)
+    async with running(link.run()):
+        await until(lambda: len(channels) == 2 and link.connected)
+        await channels[0].close_callbacks(ConnectionError("at last"))
+        assert link.connected
+
+
 async def test_a_consumer_cancelled_by_the_broker_takes_the_connection_with_it(
     wire: Proxy, channel: AbstractChannel, unique: str
 ) -> None:

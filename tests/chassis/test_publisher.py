@@ -202,6 +202,22 @@ async def test_stopping_fails_what_was_not_confirmed(wire: Proxy, unique: str) -
     assert isinstance(waiting[0].exception(), NotSent)
 
 
+async def test_stopping_fails_even_what_was_said_in_the_last_instant(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[asyncio.Future[None]] = []
+
+    async def end() -> None:
+        said.extend(say(publisher, "a"))
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(publisher._link, "run", end)
+    with pytest.raises(asyncio.CancelledError):
+        await publisher.run()
+    with pytest.raises(NotSent):
+        await said[0]
+
+
 @pytest.mark.usefixtures("queue")
 async def test_draining_waits_for_the_confirms(publisher: Publisher) -> None:
     futures = say(publisher, *(str(number) for number in range(300)))
