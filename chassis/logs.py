@@ -33,6 +33,11 @@ def configure(service: str, level: str) -> None:
         )
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Their own reconnect chatter repeats what our supervisors say once.
-    for noisy in ("aio_pika", "aiormq", "psycopg.pool", "apscheduler"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    # Their own chatter, tracebacks of lost connections among it, repeats what our supervisors say once.
+    for noisy, least in (
+        ("aio_pika", "CRITICAL"),
+        ("aiormq", "CRITICAL"),
+        ("psycopg.pool", "ERROR"),
+        ("apscheduler", "ERROR"),
+    ):
+        logging.getLogger(noisy).setLevel(least)
