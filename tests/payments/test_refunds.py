@@ -8,7 +8,7 @@ import pytest
 from chassis.attempts import Poison
 from chassis.publisher import Publisher
 from contract import keys
-from payments import figures, processor
+from payments import claims, figures, processor
 from payments.domain import RefundTooEarly
 from tests.chassis.broker import until
 from tests.payments.fakes import FakeProvider
@@ -120,9 +120,10 @@ async def test_a_refund_of_another_amount_or_reservation_is_parked_and_its_neigh
     assert (await system.payment(id_of(approved)))["state"] == "REFUND_DUE"
 
 
-async def test_an_unavailable_provider_is_asked_again(
-    system: System, provider: FakeProvider, approved: pb.Envelope
+async def test_an_unavailable_provider_is_asked_again_without_a_poll(
+    system: System, provider: FakeProvider, approved: pb.Envelope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(claims, "POLL_INTERVAL_S", 3_600.0)
     provider.script[id_of(approved)].extend(["unavailable", "unavailable"])
     await system.request_refund(refund_command(approved))
     async with system.running():

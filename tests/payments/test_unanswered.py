@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from payments import openings, processor
+from payments import claims, openings, processor
 from payments.domain import CHARGE_GIVE_UP_AFTER_S
 from tests.chassis.broker import until
 from tests.payments.fakes import FakeProvider, FakeReservations
@@ -12,9 +12,10 @@ from tests.payments.system import System, id_of, pay_command
 from ticketrush.messages.v1 import messages_pb2 as pb
 
 
-async def test_an_unavailable_provider_is_asked_again_under_the_same_key(
-    system: System, provider: FakeProvider, reservations: FakeReservations
+async def test_an_unavailable_provider_is_asked_again_under_the_same_key_without_a_poll(
+    system: System, provider: FakeProvider, reservations: FakeReservations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(claims, "POLL_INTERVAL_S", 3_600.0)
     command = pay_command()
     provider.script[id_of(command)].extend(["unavailable", "unavailable"])
     async with system.running():
