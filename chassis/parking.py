@@ -8,6 +8,7 @@ from typing import Final
 
 from aio_pika.abc import AbstractChannel
 from prometheus_client import Counter
+from psycopg import AsyncConnection
 
 from chassis.attempts import persist
 from chassis.batch import CONTENT_TYPE, pack
@@ -50,9 +51,10 @@ class Parking:
         self._database = database
 
     async def park(self, messages: Sequence[ParkedMessage]) -> None:
-        """Returns when all are committed. What is parked already, by queue, message_id and body, stays as it is.
+        """Returns when all are committed. Waits for a database that is gone. Raises psycopg.Error.
 
-        Waits for a database that is gone. Raises psycopg.Error.
+        What is parked already, by queue, message_id and body, stays as it is; whoever is sending it again is told that
+        it has come back.
         """
         if messages:
             await persist(lambda: self._insert(messages), "parking")
@@ -66,9 +68,20 @@ class Parking:
                 """INSERT INTO parked_message (message_id, queue, routing_key, kind, subject_id, content_type, body,
                                                reason, detail, attempts)
                    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-                   ON CONFLICT (queue, message_id, sha256(body)) WHERE state = 'PARKED' DO NOTHING""",
+                   ON CONFLICT (queue, message_id, sha256(body)) WHERE state = 'PARKED'
+                   DO UPDATE SET redrive_time = NULL""",
                 [_row(message) for message in messages],
             )
+
+
+async def parked_already(conn: AsyncConnection, queue: str, message_ids: Sequence[str]) -> set[str]:
+    """Those of the messages, by message_id, that wait for a person and are not being sent again just now."""
+    cursor = await conn.execute(
+        """SELECT DISTINCT message_id FROM parked_message
+           WHERE state = 'PARKED' AND redrive_time IS NULL AND queue = %s AND message_id = ANY(%s)""",
+        (queue, list(message_ids)),
+    )
+    return {message_id for (message_id,) in await cursor.fetchall()}
 
 
 def parked_flaw(flaw: Flaw, delivery: Delivery, queue: str, attempts: int) -> ParkedMessage:

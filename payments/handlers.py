@@ -13,8 +13,9 @@ from chassis.attempts import Failure, Poison
 from chassis.database import Database
 from chassis.errors import unavailable
 from chassis.outbox import Outbox
+from chassis.parking import parked_already
 from chassis.publisher import Publisher, PublishError
-from contract import reasons
+from contract import keys, reasons
 from payments import charger, domain, figures, messages, moves, store
 from payments.charger import Charger
 from payments.domain import Payment, PaymentRequest, PaymentState
@@ -84,11 +85,12 @@ class Handlers:
             written = await moves.write(conn, self._outbox, moved)
             refunded = [known.payment_id for known in payments.values() if known.state is PaymentState.REFUNDED]
             facts = await store.said_facts(conn, refunded)
+            parked = await _parked(conn, failures)
         figures.transitions.labels(PaymentState.REFUND_DUE).inc(len(moved))
         self._outbox.publish(written)
         self._refunder.loop.look()
         self._say(facts)
-        return failures
+        return [failure for failure in failures if failure.envelope.message_id not in parked]
 
     async def say_again(self, payment_ids: Sequence[UUID]) -> SaidAgain:
         """Says the last fact about each payment again, as it was said.
@@ -141,6 +143,12 @@ async def _begin(
         else:
             repeated.append((envelope, request))
     return begun, repeated
+
+
+async def _parked(conn: AsyncConnection, failures: Sequence[Failure]) -> set[str]:
+    # Reservations asks again and again: what waits for a person already is not set aside once more.
+    message_ids = [failure.envelope.message_id for failure in failures]
+    return await parked_already(conn, keys.PAYMENT_REFUNDS.name, message_ids) if message_ids else set()
 
 
 def _read(

@@ -14,6 +14,11 @@ _NEXT_RECONCILE = """
 """
 
 
+# A message about the payment waits for a person: to ask again would only have it parked once more.
+_NOT_PARKED = """NOT EXISTS (
+    SELECT FROM parked_message WHERE state = 'PARKED' AND subject_id = credit.payment_id::text)"""
+
+
 async def event_to_settle(conn: Connection) -> UUID | None:
     """A cancelled event that may still have reservations to cancel.
 
@@ -43,10 +48,14 @@ async def mark_settled(conn: Connection, event_id: UUID) -> None:
 
 
 async def claim_overdue_refunds(conn: Connection, limit: int) -> Sequence[tuple[UUID, Credit, StepKind, datetime]]:
-    """Credits that are REFUND_DUE past their reconcile_time: (reservation_id, credit, cause, now). Next time later."""
+    """Credits that are REFUND_DUE past their reconcile_time and about which nothing is parked. Next time later.
+
+    Each is (reservation_id, credit, cause, now).
+    """
     cursor = await conn.execute(
         f"""WITH due AS (
-                SELECT payment_id FROM credit WHERE state = 'REFUND_DUE' AND reconcile_time <= statement_timestamp()
+                SELECT payment_id FROM credit
+                WHERE state = 'REFUND_DUE' AND reconcile_time <= statement_timestamp() AND {_NOT_PARKED}
                 ORDER BY reconcile_time LIMIT %s FOR UPDATE SKIP LOCKED
             ), claimed AS (
                 UPDATE credit SET {_NEXT_RECONCILE} FROM due WHERE credit.payment_id = due.payment_id
@@ -68,10 +77,11 @@ async def claim_overdue_refunds(conn: Connection, limit: int) -> Sequence[tuple[
 
 
 async def claim_overdue_openings(conn: Connection, limit: int) -> list[UUID]:
-    """Payments whose credit is OPEN past its reconcile_time. Each is due later next time."""
+    """Payments whose credit is OPEN past its reconcile_time and about which nothing is parked. Next time later."""
     cursor = await conn.execute(
         f"""WITH due AS (
-                SELECT payment_id FROM credit WHERE state = 'OPEN' AND reconcile_time <= statement_timestamp()
+                SELECT payment_id FROM credit
+                WHERE state = 'OPEN' AND reconcile_time <= statement_timestamp() AND {_NOT_PARKED}
                 ORDER BY reconcile_time LIMIT %s FOR UPDATE SKIP LOCKED
             )
             UPDATE credit SET {_NEXT_RECONCILE} FROM due WHERE credit.payment_id = due.payment_id
