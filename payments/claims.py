@@ -64,7 +64,7 @@ class ClaimLoop:
 
         Any more would outwait HANDED_AGE_MAX_S behind slow cards, and then the end of their lease.
         """
-        return not self._stopping and self._room() - len(self._handed) >= count
+        return not (self._stopping or self._due) and self._room() - len(self._handed) >= count
 
     def hand_over(self, payments: Sequence[Payment]) -> None:
         """Takes payments that the caller has just committed under a lease, which saves claiming them."""
@@ -108,24 +108,27 @@ class ClaimLoop:
             await self._wake.wait()
             self._wake.clear()
             while batch := await self._take():
-                self._beginning = len(batch)
                 await self._begin(batch)
                 self._beginning = 0
             if self._stopping and not self._tasks:
                 self._finished.set()
 
     async def _take(self) -> list[Payment]:
-        """As many payments as there is room for; what is due in the database has waited longer and goes first."""
+        """As many payments as there is room for: those handed over, for whom it is kept, and what is due."""
         room = self._room()
         taken: list[Payment] = []
-        if self._due and room > 0 and not self._stopping:
+        unpromised = room - len(self._handed)
+        if self._due and unpromised > 0 and not self._stopping:
             self._due = False
-            taken = await self._claim_due(room)
+            # All of it may be taken, until it is known how much is.
+            self._beginning = unpromised
+            taken = await self._claim_due(unpromised)
         too_old = asyncio.get_running_loop().time() - HANDED_AGE_MAX_S
         while self._handed and len(taken) < room:
             since, payment = self._handed.popleft()
             if since > too_old:
                 taken.append(payment)
+        self._beginning = len(taken)
         return taken
 
     def _room(self) -> int:
