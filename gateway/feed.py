@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final, Generic, TypeVar
 
 from prometheus_client import Counter, Gauge
@@ -71,7 +72,8 @@ class Feed(Generic[Item]):
             self._changed.clear()
             await self._changed.wait()
         if self._error is not None:
-            raise self._error
+            # Many feeds may end with one error: each reader has a traceback of its own.
+            raise replace(self._error)
         return self._items.popleft()
 
 

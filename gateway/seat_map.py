@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 
 import grpc
@@ -62,7 +63,7 @@ class SeatMap:
         except TimeoutError:
             raise unavailable("SERVICE_UNAVAILABLE", "the tickets could not be read in time; watch again") from None
         if self._error is not None:
-            raise self._error
+            raise replace(self._error)
 
     @contextmanager
     def joined(self) -> Iterator[tuple[Sequence[bytes], Feed[bytes]]]:

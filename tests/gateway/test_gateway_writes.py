@@ -1,6 +1,7 @@
 """Reserve, Pay and CancelReservation through a real broker: what is said, and what the caller is told."""
 
 import asyncio
+from functools import partial
 
 import grpc
 import pytest
@@ -161,6 +162,16 @@ async def test_cancel_shows_the_reservation_as_it_is_when_the_wait_runs_out(gate
     )
     owner.reservations[stored.reservation_id] = stored
     assert (await gateway.ticketing.CancelReservation(request)).reservation == stored
+
+
+async def test_cancel_leaves_itself_time_to_read_before_the_deadline(gateway: Gateway, owner: Owner) -> None:
+    request = cancel(wait=LONG)
+    owner.reservations[request.reservation_id] = pb.Reservation(
+        reservation_id=request.reservation_id, buyer_id=request.buyer_id, state=pb.Reservation.STATE_HELD
+    )
+    owner.before_answer = partial(asyncio.sleep, 0.15)
+    answer = await gateway.ticketing.CancelReservation(request, timeout=1)
+    assert answer.reservation.state == pb.Reservation.STATE_HELD
 
 
 async def test_cancel_shows_nobody_elses_reservation(gateway: Gateway, owner: Owner) -> None:
