@@ -208,7 +208,10 @@ class Shop:
         await self.rows(
             """UPDATE reservation SET create_time = create_time - span, expire_time = expire_time - span,
                    release_time = release_time - span, instalment_time = instalment_time - span
-               FROM (SELECT %s::interval AS span) AS passed WHERE event_id = %s""",
+               FROM (SELECT %s::interval AS span) AS passed,
+                    (SELECT reservation_id FROM reservation WHERE event_id = %s
+                     ORDER BY reservation_id FOR UPDATE) AS locked
+               WHERE reservation.reservation_id = locked.reservation_id""",
             span,
             hall.event_id,
         )
