@@ -28,6 +28,7 @@ async def test_a_cut_connection_is_survived_within_the_call(
     wire.cut()
     answer = await gateway.ticketing.Reserve(reserve(wait=LONG), timeout=20)
     assert answer.reservation.state == pb.Reservation.STATE_HELD
+    await until(gateway.is_ready)
 
 
 async def test_a_broker_that_is_gone_is_told_and_forgotten_once_it_is_back(
@@ -58,6 +59,7 @@ async def test_an_outcome_that_was_lost_on_the_way_is_told_again_behind_a_new_co
     wire.accept()
     assert (await call).reservation.state == pb.Reservation.STATE_HELD
     assert {again.message_id for again in consumers.heard} == {command.message_id}
+    await until(gateway.is_ready)
 
 
 async def test_a_command_nobody_is_bound_to_take_is_said_again_until_somebody_is(

@@ -184,6 +184,7 @@ async def test_a_change_while_the_gateway_was_cut_off_is_seen_after_its_reconnec
     owner.tickets[event_id] = [ticket("000000", version=2, state=SOLD)]
     wire.accept()
     assert list((await watch.next()).tickets) == owner.tickets[event_id]
+    await until(gateway.is_ready)
 
 
 async def test_an_unknown_event_is_not_found_and_may_be_watched_once_it_exists(gateway: Gateway, owner: Owner) -> None:
