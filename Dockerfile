@@ -10,6 +10,7 @@ COPY cli cli
 COPY contract contract
 COPY deploy deploy
 COPY gateway gateway
+COPY ops ops
 COPY payments payments
 COPY provider provider
 COPY reservations reservations

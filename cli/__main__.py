@@ -5,6 +5,7 @@ import typer
 from cli import buying
 from cli.events import event_app
 from cli.tickets import tickets_app
+from ops.fsck.command import fsck
 
 app = typer.Typer(
     name="ticketrush",
@@ -26,6 +27,7 @@ app.command(epilog="Example: ticketrush reserve EVENT_ID --buyer ada --section s
 app.command(epilog="Example: ticketrush pay RESERVATION_ID --buyer ada --card pm_card_ok")(buying.pay)
 app.command(epilog="Example: ticketrush cancel RESERVATION_ID --buyer ada")(buying.cancel)
 app.command(epilog="Example: ticketrush watch RESERVATION_ID")(buying.watch)
+app.command(epilog="Example: ticketrush fsck --settled")(fsck)
 
 if __name__ == "__main__":
     app()

@@ -16,7 +16,11 @@ def gateway_address() -> str:
 
 def address_of(service: str) -> str | None:
     """HOST:PORT of a service, by its name in capitals; None if nothing says."""
-    variable = f"{service}_ADDRESS"
+    return told(f"{service}_ADDRESS")
+
+
+def told(variable: str) -> str | None:
+    """What the environment, else the local stack's file, says under a name without prefix; None if nothing does."""
     for prefix in _PREFIXES:
         if value := os.environ.get(prefix + variable):
             return value

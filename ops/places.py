@@ -1,0 +1,79 @@
+"""Where an operator's tools find what they work on, and how they connect to it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import grpc
+
+from chassis.database import Database
+from chassis.publisher import Publisher
+from cli.addresses import told
+from contract.keys import EXCHANGE, REQUIRED
+from ops.terminal import CouldNot
+from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
+
+if TYPE_CHECKING:  # exists only in the stubs
+    from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceAsyncStub
+
+APPLICATION: Final = "ops"
+SCHEMAS: Final = ("reservations", "payments")
+CONNECTIONS_MAX: Final = 2
+BROKER_TIMEOUT_S: Final = 10.0
+BROKER_POLL_S: Final = 0.05
+DRAIN_TIMEOUT_S: Final = 10.0
+# A proxy that the environment names for the outside world knows no service of ours.
+_DIRECT: Final = (("grpc.enable_http_proxy", 0),)
+
+
+def place(variable: str) -> str:
+    """An address or URL by its name without prefix. Raises CouldNot."""
+    value = told(variable)
+    if not value:
+        raise CouldNot(
+            f"nothing says where to look: set TICKETRUSH_{variable}, or come to where .run/stack.env is (`make up`)"
+        )
+    return value
+
+
+@asynccontextmanager
+async def schema(name: str) -> AsyncIterator[Database]:
+    """One of SCHEMAS, with the rights of the service that owns it."""
+    url = place(f"{name.upper()}_DATABASE_URL")
+    database = Database(url, schema=name, application=APPLICATION, connections_max=CONNECTIONS_MAX)
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def provider() -> AsyncIterator["PaymentProviderServiceAsyncStub"]:
+    """The card processor."""
+    async with grpc.aio.insecure_channel(place("PROVIDER_ADDRESS"), options=_DIRECT) as channel:
+        yield PaymentProviderServiceStub(channel)
+
+
+@asynccontextmanager
+async def broker() -> AsyncIterator[Publisher]:
+    """The broker, connected; what was said is given time to be confirmed at the end. Raises CouldNot."""
+    publisher = Publisher(place("AMQP_URL"), exchange=EXCHANGE, mandatory_keys=REQUIRED, name=APPLICATION)
+    running = asyncio.create_task(publisher.run())
+    try:
+        await _connected(publisher)
+        yield publisher
+        await publisher.drain(DRAIN_TIMEOUT_S)
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def _connected(publisher: Publisher) -> None:
+    end = time.monotonic() + BROKER_TIMEOUT_S
+    while not publisher.connected:
+        if time.monotonic() > end:
+            raise CouldNot(f"the broker does not answer within {BROKER_TIMEOUT_S:.0f} s")
+        await asyncio.sleep(BROKER_POLL_S)
