@@ -123,6 +123,18 @@ async def test_a_call_begun_while_the_broker_is_away_is_carried_through_within_i
 
 
 @together
+async def test_those_behind_a_crowd_of_slow_cards_are_charged_next(house: House) -> None:
+    office = house.office
+    async with house.alone:
+        sale = await office.put_on_sale(100)
+        held = await asyncio.gather(*(office.held(sale, f"buyer-{seat}", [seat]) for seat in sale.tickets))
+        # 64 are charged at once: the others come second, well before a lease would run out.
+        answers = await asyncio.gather(*(office.pay(one, card="pm_card_slow", wait_s=17) for one in held))
+        assert {answer.payment.state for answer in answers} == {Payment.STATE_APPROVED}
+        await house.balances()
+
+
+@together
 async def test_a_broker_gone_for_twenty_seconds_costs_only_time(island: Island) -> None:
     house, office = island.house, island.house.office
     async with house.alone:

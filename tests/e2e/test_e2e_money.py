@@ -1,7 +1,9 @@
 """Paying: what is charged, what is applied, and what goes back."""
 
 import asyncio
+from contextlib import suppress
 
+import grpc
 import pytest
 
 from tests.e2e.conftest import Annex
@@ -88,6 +90,30 @@ async def test_a_reservation_takes_twenty_payments_and_no_more(house: House) -> 
         declined = await office.pay(held, card="pm_card_declined")
         assert declined.payment.decline_reason == "CARD_DECLINED"
     await assert_refused_and_nothing_charged(house, await office.pay(held), "TOO_MANY_PAYMENTS")
+
+
+async def test_a_cancellation_that_races_with_a_payment_sells_or_gives_back_but_never_both(
+    house: House, annex: Annex
+) -> None:
+    office = house.office
+    sale = await office.put_on_sale(30)
+    held = await asyncio.gather(*(office.held(sale, f"buyer-{seat}", [seat]) for seat in sale.tickets))
+
+    async def cancel(one: pb.Reservation) -> None:
+        with suppress(grpc.aio.AioRpcError):
+            await annex.office.cancel(one)
+
+    await asyncio.gather(*(race for one in held for race in (office.pay(one), cancel(one))))
+    await house.settled()
+    ended = [await office.reservation(one) for one in held]
+    for one in ended:
+        if one.state == Reservation.STATE_CONFIRMED:
+            assert (one.paid_minor, one.refunded_minor) == (one.total_minor, 0)
+        else:
+            assert one.state == Reservation.STATE_CANCELLED
+            assert (one.paid_minor, one.refund_due_minor) == (0, 0)
+    sold = sum(one.state == Reservation.STATE_CONFIRMED for one in ended)
+    assert await office.counts(sale.event_id) == (30 - sold, 0, sold)
 
 
 async def test_instalments_confirm_once_all_is_paid(house: House) -> None:

@@ -2,11 +2,15 @@
 
 import asyncio
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.e2e.conftest import Annex
-from tests.e2e.office import Office, Reservation
+from tests.e2e.office import PRICE_MINOR, Office, Reservation, new_id
+from ticketrush.v1 import catalog_pb2 as catalog
 from ticketrush.v1 import ticketing_pb2 as pb
 
 pytestmark = pytest.mark.usefixtures("the_books_balance")
@@ -92,3 +96,28 @@ async def test_reserves_of_the_same_tickets_in_one_batch_and_across_events_do_no
         *(office.reserve(sale, f"buyer-{turn}", sale.tickets) for turn in range(10) for sale in sales)
     )
     assert outcomes(answers) == {("HELD", ""): 5, ("REJECTED", "TICKETS_TAKEN"): 45}
+
+
+async def test_a_cart_may_hold_a_hundred_tickets(office: Office) -> None:
+    sale = await office.put_on_sale(100)
+    held = await office.held(sale, "ada", sale.tickets)
+    assert sorted(ticket.ticket_id for ticket in held.tickets) == sale.tickets
+    assert held.total_minor == 100 * PRICE_MINOR
+
+
+async def test_an_event_sells_only_within_its_sale_window(office: Office) -> None:
+    past, future = Timestamp(), Timestamp()
+    past.FromDatetime(datetime.now(UTC) - timedelta(hours=1))
+    future.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
+    for begin, end, reason in (
+        (future, None, "SALE_NOT_OPEN"),
+        (None, past, "SALE_NOT_OPEN"),
+        (past, future, ""),
+    ):
+        sale = await office.put_on_sale()
+        window = catalog.Event(event_id=sale.event_id, sale_start_time=begin, sale_end_time=end)
+        mask = FieldMask(paths=["sale_start_time", "sale_end_time"])
+        await office.catalog.UpdateEvent(
+            catalog.UpdateEventRequest(request_id=new_id(), event=window, update_mask=mask)
+        )
+        assert (await office.reserve(sale, "ada")).reject_reason == reason

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.e2e.house import House
-from tests.e2e.office import Payment, Reservation, eventually
+from tests.e2e.office import Payment, Reservation, eventually, new_id
 from tests.e2e.together import Together
 from tests.e2e.wire import listening, named
 from ticketrush.v1 import catalog_pb2 as catalog
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.usefixtures("annex", "the_books_balance")
 
 together = Together("house")
 HOLD_S = 3
-SLOW_CARD_S = 5
-MANY = 150
+# More than one sweep takes at once, and more than one batch of an event called off.
+MANY = 600
 REFUND_REQUESTED = "ticket.refunds.requested"
 
 
@@ -101,13 +101,15 @@ async def test_a_payment_that_comes_too_late_goes_back_while_another_has_the_sea
     office = house.office
     sale = await office.put_on_sale(hold_s=HOLD_S, grace_s=0)
     held = await office.held(sale, "ada")
-    paying = asyncio.create_task(office.pay(held, card="pm_card_slow"))
+    request_id = new_id()
+    paying = asyncio.create_task(office.pay(held, card="pm_card_slow", request_id=request_id))
     await office.becomes(held, Reservation.STATE_EXPIRED)
     bought = await office.buy(sale, "bob")
     late = await paying
     assert late.payment.state in (Payment.STATE_REFUND_DUE, Payment.STATE_REFUNDED)
     assert late.reservation.state == Reservation.STATE_EXPIRED
     await office.payment_becomes(late.payment, Payment.STATE_REFUNDED)
+    assert (await office.pay(held, card="pm_card_slow", request_id=request_id)).payment.state == Payment.STATE_REFUNDED
     back = await office.until(held, lambda now: now.refunded_minor == held.total_minor)
     assert (back.state, back.paid_minor, back.refund_due_minor) == (Reservation.STATE_EXPIRED, 0, 0)
     assert await office.reservation(bought) == bought
@@ -137,6 +139,39 @@ async def test_a_part_that_comes_too_late_goes_back_even_if_the_seat_is_free(hou
     assert late.payment.state in (Payment.STATE_REFUND_DUE, Payment.STATE_REFUNDED)
     await office.until(held, lambda now: now.refunded_minor == 1_000)
     assert await office.counts(sale.event_id) == (1, 0, 0)
+
+
+@together
+async def test_a_charge_that_lands_after_a_cancellation_goes_back(house: House) -> None:
+    office = house.office
+    sale = await office.put_on_sale()
+    held = await office.held(sale, "ada")
+    paying = asyncio.create_task(office.pay(held, card="pm_card_slow"))
+    await office.until(held, lambda now: now.open_minor > 0)
+    await office.cancel(held)
+    await office.buy(sale, "bob")
+    late = await paying
+    assert late.payment.state in (Payment.STATE_REFUND_DUE, Payment.STATE_REFUNDED)
+    assert late.reservation.state == Reservation.STATE_CANCELLED
+    await office.until(held, lambda now: now.refunded_minor == held.total_minor)
+
+
+@together
+async def test_payments_around_the_end_of_their_hold_sell_or_give_back(house: House) -> None:
+    office = house.office
+    sale = await office.put_on_sale(30, hold_s=1, grace_s=0)
+    held = await asyncio.gather(*(office.held(sale, f"buyer-{seat}", [seat]) for seat in sale.tickets))
+
+    async def pay(one: pb.Reservation, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        await office.pay(one)
+
+    # From well before the end to well after the sweep that follows it.
+    await asyncio.gather(*(pay(one, 0.5 + number / 15) for number, one in enumerate(held)))
+    for one in held:
+        ended = await office.until(one, lambda now: now.open_minor == now.refund_due_minor == 0)
+        assert ended.state in (Reservation.STATE_CONFIRMED, Reservation.STATE_EXPIRED)
+        assert ended.paid_minor == (ended.total_minor if ended.state == Reservation.STATE_CONFIRMED else 0)
 
 
 @together
@@ -173,6 +208,21 @@ async def test_an_event_called_off_gives_everything_back(house: House) -> None:
     assert late.payment.state in (Payment.STATE_REFUND_DUE, Payment.STATE_REFUNDED)
     for one, amount_minor in (*((sold, sold.total_minor) for sold in bought), (part, 1_000), (charging, 4_500)):
         await office.until(one, lambda now, due=amount_minor: now.refunded_minor == due)  # type: ignore[misc]
+
+
+@together
+async def test_a_large_event_is_called_off_to_the_last_ticket(house: House) -> None:
+    office = house.office
+    sale = await office.put_on_sale(MANY, price_minor=0)
+    sold = await asyncio.gather(*(office.reserve(sale, f"buyer-{seat}", [seat]) for seat in sale.tickets))
+    assert {one.state for one in sold} == {Reservation.STATE_CONFIRMED}
+    await office.call_off(sale.event_id)
+
+    async def all_are_back() -> bool:
+        return await office.counts(sale.event_id) == (MANY, 0, 0)
+
+    await eventually(all_are_back)
+    assert {(await office.reservation(one)).state for one in sold[::50]} == {Reservation.STATE_CANCELLED}
 
 
 @together

@@ -14,6 +14,7 @@ from ticketrush.v1 import ticketing_pb2 as pb
 pytestmark = pytest.mark.usefixtures("the_books_balance")
 
 STREAM_TIMEOUT_S = 60
+RECONNECT_DEADLINE_S = 7
 
 
 async def watch(office: Office, reservation: pb.Reservation) -> AsyncIterator[pb.Reservation]:
@@ -77,10 +78,12 @@ async def test_watches_outlive_the_reconnect_of_their_gateway_and_miss_nothing(o
         await office.held(sale, "bob", sale.tickets[1:])
     finally:
         annex.wire.accept()
-    assert (await anext(changes)).state == Reservation.STATE_CONFIRMED
-    states: dict[str, pb.Ticket.State.ValueType] = {}
-    while states != {sale.tickets[0]: pb.Ticket.STATE_SOLD, sale.tickets[1]: pb.Ticket.STATE_HELD}:
-        states |= {ticket.ticket_id: ticket.state for ticket in (await anext(seats)).tickets}
+    # Before the watches would read again by themselves.
+    async with asyncio.timeout(RECONNECT_DEADLINE_S):
+        assert (await anext(changes)).state == Reservation.STATE_CONFIRMED
+        states: dict[str, pb.Ticket.State.ValueType] = {}
+        while states != {sale.tickets[0]: pb.Ticket.STATE_SOLD, sale.tickets[1]: pb.Ticket.STATE_HELD}:
+            states |= {ticket.ticket_id: ticket.state for ticket in (await anext(seats)).tickets}
     await office.refund(held)
     assert (await anext(changes)).state == Reservation.STATE_CANCELLED
 
