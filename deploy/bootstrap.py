@@ -75,9 +75,11 @@ def install_packages() -> None:
     total = len((ROOT / "constraints.txt").read_text().split())
     command = [str(PYTHON), "-m", "pip", "install", "--constraint", "constraints.txt", "--editable", ".[dev]"]
     found, last_said = 0, time.monotonic()
-    with LOG.open("w") as log:
-        pip = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        say(f"installing {total} packages (output in {LOG})")
+    say(f"installing {total} packages (output in {LOG})")
+    with (
+        LOG.open("w") as log,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip,
+    ):
         for line in pip.stdout or ():
             log.write(line)
             found += line.startswith(("Collecting ", "Requirement already satisfied: "))
@@ -85,7 +87,7 @@ def install_packages() -> None:
                 last_said = time.monotonic()
                 step = "unpacking" if line.startswith("Installing ") else f"{min(found, total)} of {total} found"
                 say(f"  {step}")
-    if pip.wait():
+    if pip.returncode:
         tail = "\n".join(LOG.read_text().splitlines()[-LOG_TAIL_LINES:])
         raise StackError(f"pip could not install the packages:\n{tail}")
 
