@@ -116,6 +116,9 @@ class Link:
                 await connection.connect(timeout=CONNECT_TIMEOUT_S)
                 connection.close_callbacks.add(lambda _, error: self._finish(end, f"connection closed: {error!r}"))
                 await self._setup(connection)
+            if cancelled_from_outside():
+                # wait_for before Python 3.12, deep in a library, loses a cancellation that meets its result.
+                raise asyncio.CancelledError
             if not end.done():
                 self._up.set()
                 _connected.labels(self._name).set(1)

@@ -17,10 +17,17 @@ log = logging.getLogger(__name__)
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 HEALTH_INTERVAL_S = 0.25
+KEEPALIVE_MS = 30_000
+KEEPALIVE_TIMEOUT_MS = 5_000
+CLIENT_PING_INTERVAL_MS = 10_000
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 _OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    # A peer that is gone without a word keeps its streams no longer than this.
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.http2.min_ping_interval_without_data_ms", CLIENT_PING_INTERVAL_MS),
     # Two processes on one port would share its calls by chance.
     ("grpc.so_reuseport", 0),
 )
