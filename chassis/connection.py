@@ -118,7 +118,7 @@ class Link:
                 await self._setup(connection)
             if cancelled_from_outside():
                 # wait_for before Python 3.12, deep in a library, loses a cancellation that meets its result.
-                raise asyncio.CancelledError
+                raise asyncio.CancelledError  # noqa: TRY301 - ends as any other cancellation does
             if not end.done():
                 self._up.set()
                 _connected.labels(self._name).set(1)
