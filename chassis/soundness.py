@@ -90,7 +90,7 @@ class Rounds:
                     log.error("%d rows break %s, such as: %s", found.count, check.rule, found.examples[0])
                 if check.rule in counts:
                     counts[check.rule] += found.count
-            await asyncio.sleep(REST_PER_LOOK * (time.monotonic() - began))
+            await _rest(REST_PER_LOOK * (time.monotonic() - began))
         for rule, count in counts.items():
             _violations.labels(rule).set(count)
             _last_run.labels(rule).set(time.time())
@@ -102,3 +102,7 @@ class Rounds:
             await conn.execute(f"SET LOCAL work_mem = {LOOK_MEMORY_KB}".encode())
             await conn.execute("SET LOCAL max_parallel_workers_per_gather = 0")
             return await look(conn, check, examples_max=1)
+
+
+async def _rest(delay_s: float) -> None:
+    await asyncio.sleep(delay_s)

@@ -45,12 +45,12 @@ def run(job: Coroutine[Any, Any, Answer]) -> Answer:
     except grpc.aio.AioRpcError as error:
         end(f"no answer: {error.code().name}: {error.details()}", UNAVAILABLE)
     except _DOES_NOT_ANSWER as error:
-        end(f"no answer: {type(error).__name__}: {error}".rstrip(), UNAVAILABLE)
+        end(f"no answer: {type(error).__name__}: {error}", UNAVAILABLE)
 
 
 def end(message: str, code: int) -> NoReturn:
     """Ends the command with one line on standard error."""
-    sys.stderr.write(message + "\n")
+    sys.stderr.write(" ".join(message.split()) + "\n")
     raise typer.Exit(code)
 
 

@@ -14,8 +14,9 @@ from chassis.paging import DEFAULT_SECRET, PageTokens
 from chassis.parking import Backstop, Parking
 from chassis.publisher import Publisher
 from chassis.run import Process, run
+from chassis.soundness import Rounds
 from contract import keys
-from payments import consumers
+from payments import consumers, invariants
 from payments.charger import Charger
 from payments.handlers import Handlers
 from payments.peers import Peers
@@ -93,6 +94,7 @@ def compose(chosen: Settings) -> Process:
             charges.run,
             refunds.run,
             backstop.run,
+            Rounds(database, invariants.CHECKS).run,
         ],
         drain=[drain_consumers, drain_work, drain_messages],
         close=[peers.close, database.close],

@@ -9,15 +9,17 @@ from chassis.database import Database
 from chassis.outbox import Outbox
 from chassis.publisher import Publisher
 from chassis.run import Process, run
+from chassis.soundness import Rounds
 from contract.keys import EXCHANGE, REQUIRED
 from reservations.handlers.desk import Desk
 from reservations.handlers.sweeps import Sweeps
+from reservations.store import invariants
 from scheduler.jobs import Jobs
 from ticketrush.payments.v1.payments_pb2_grpc import PaymentsServiceStub
 
 NAME = "scheduler"
 SCHEMA = "reservations"
-CONNECTIONS_MAX = 4
+CONNECTIONS_MAX = 5
 
 
 class Settings(settings.Settings):
@@ -42,7 +44,7 @@ def compose(chosen: Settings) -> Process:
         register=lambda _server: (),
         checks={"database": lambda: database.up, "broker": lambda: publisher.connected},
         open=[database.open, jobs.start],
-        background=[database.run, publisher.run, outbox.run],
+        background=[database.run, publisher.run, outbox.run, Rounds(database, invariants.CHECKS).run],
         drain=[jobs.drain, outbox.drain, publisher.drain],
         close=[database.close, channel.close],
     )
