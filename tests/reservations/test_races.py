@@ -16,7 +16,8 @@ from reservations.handlers.opening import Opening
 from reservations.store import books as store
 from tests.chassis.broker import until
 from tests.reservations.core import HOLD_IS_OVER, Service, Shop
-from tests.reservations.sayings import BOB, Hall, approved, cancel, claim, rejected, reserve
+from tests.reservations.organiser import someone_waits_for_a_lock
+from tests.reservations.sayings import ANN, BOB, Hall, approved, cancel, claim, rejected, reserve
 from ticketrush.v1 import ticketing_pb2 as pb
 
 
@@ -202,6 +203,25 @@ async def test_two_late_charges_for_one_seat_at_once_sell_it_once(shop: Shop, en
     await shop.check(at.hall)
 
 
+@pytest.mark.parametrize(
+    ("doing", "after"),
+    [("reserve", ("EXPIRED", "OPEN", "REJECTED")), ("approve", ("EXPIRED", "REFUND_DUE", ""))],
+)
+async def test_whoever_finds_an_event_being_closed_waits_and_buys_nothing(
+    shop: Shop, doing: str, after: tuple[str, str, str]
+) -> None:
+    at = await scene(shop)
+    await at.expire(shop.one)
+    async with shop.two.database.pool.connection() as conn:
+        await conn.execute("UPDATE event SET state = 'CLOSED' WHERE event_id = %s", (at.hall.event_id,))
+        buying = asyncio.create_task(getattr(at, doing)(shop.one))
+        await someone_waits_for_a_lock(shop.two.database)
+        await conn.commit()
+    await buying
+    assert await at.now() == after
+    await shop.check(at.hall)
+
+
 async def test_a_buyer_who_is_deciding_and_an_event_called_off_do_not_lock_each_other_out(shop: Shop) -> None:
     hall = await shop.event()
     hold, other = await shop.hold(reserve(hall, 0)), await shop.hold(reserve(hall, 1))
@@ -220,15 +240,31 @@ async def test_a_buyer_who_is_deciding_and_an_event_called_off_do_not_lock_each_
     await locked.wait()
     calling_off = asyncio.create_task(shop.two.sweeps.call_off())
 
-    async def blocked() -> bool:
-        return await waiting_for_locks(shop.two.database) == 1
-
-    await until(blocked)
+    await someone_waits_for_a_lock(shop.two.database)
     go_on.set()
     assert await cancelling == ""
     while await calling_off:
         calling_off = asyncio.create_task(shop.two.sweeps.call_off())
     assert [await shop.state(one) for one in (hold, other)] == ["CANCELLED", "CANCELLED"]
+    await shop.check(hall)
+
+
+async def test_carts_in_opposite_orders_do_not_lock_each_other_out(shop: Shop) -> None:
+    hall = await shop.event(seats=3)
+    forth, back = reserve(hall, 0, 1, 2, buyer_id=ANN), reserve(hall, 0, 1, 2, buyer_id=BOB)
+    back.reserve_tickets.ticket_ids.reverse()
+    async with shop.two.database.pool.connection() as conn:
+        # Both stop at the seat in the middle, each with what it locks before that.
+        await conn.execute("SELECT FROM ticket WHERE ticket_id = %s FOR UPDATE", (hall.ticket_ids[1],))
+        deciding = [asyncio.create_task(shop.ask(shop.one.reserve, cart)) for cart in (forth, back)]
+
+        async def both_wait() -> bool:
+            return await waiting_for_locks(shop.two.database) == 2
+
+        await until(both_wait)
+        await conn.rollback()
+    told = [one.reservation.reject_reason for [one] in await asyncio.gather(*deciding)]
+    assert sorted(told) == ["", reasons.TICKETS_TAKEN]
     await shop.check(hall)
 
 
