@@ -1,0 +1,88 @@
+"""`python -m chaos`: breaks a stack of its own, cell after cell, and says whether every promise was kept."""
+
+import asyncio
+import logging
+import secrets
+import sys
+import tempfile
+from collections.abc import Collection, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.status import Status
+
+from chaos import paths, report
+from chaos.cells import CELLS, PATHS_OF_MANY, SMOKE, Cell
+from chaos.picture import write_svg
+from chaos.report import Run, keep_logs
+from chaos.result import Result
+from chaos.system import System
+from chaos.theatre import Theatre
+
+SMOKE_SEED: Final = "smoke"
+_FILE_COLUMNS: Final = 160
+
+app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
+
+
+@app.command()
+def main(
+    cells: Annotated[list[str] | None, typer.Argument(help="Cells by name; all by default.")] = None,
+    *,
+    smoke: Annotated[bool, typer.Option(help="Only a handful of the most telling cells.")] = False,
+    seed: Annotated[str, typer.Option(help="Replays the choices of an earlier run.")] = "",
+    out: Annotated[Path, typer.Option(help="Where chaos.json and chaos.svg go.")] = Path(".run/chaos"),
+    list_cells: Annotated[bool, typer.Option("--list", help="Name the cells.")] = False,
+) -> None:
+    """Break a stack of its own on purpose, and check that every promise is kept."""
+    if list_cells:
+        for cell in CELLS.values():
+            console.print(f"{cell.name:32}{cell.what}", soft_wrap=True)
+        return
+    names = list(cells or (SMOKE if smoke else CELLS))
+    unknown = [name for name in names if name not in CELLS]
+    if unknown:
+        raise typer.BadParameter(f"there is no cell {', '.join(unknown)}; see --list")
+    required = paths.BY_BUYERS if cells else paths.BY_BUYERS | PATHS_OF_MANY
+    seed = seed or (SMOKE_SEED if smoke else secrets.token_hex(4))
+    run = asyncio.run(_play([CELLS[name] for name in names], seed, required, out))
+    report.show(run, console)
+    out.mkdir(parents=True, exist_ok=True)
+    report.write_json(run, out / "chaos.json")
+    write_svg(run, out / "chaos.svg")
+    console.print(f"written to {out}/chaos.json and {out}/chaos.svg; played again by --seed {seed}")
+    raise typer.Exit(1 if run.problems else 0)
+
+
+async def _play(cells: Sequence[Cell], seed: str, required: Collection[str], out: Path) -> Run:
+    system = System(Path(tempfile.mkdtemp(prefix="ticketrush-chaos-")))
+    results: list[Result] = []
+    try:
+        with console.status("a stack of its own") as status:
+            await system.start()
+            theatre = Theatre(system, seed)
+            for number, cell in enumerate(cells, 1):
+                title = f"[bold]{cell.name}[/] ({number} of {len(cells)})"
+                result = await theatre.play(cell, partial(_tell, status, title))
+                results.append(result)
+                console.print(report.line(result))
+        run = Run(seed, results, required)
+        if run.problems:
+            keep_logs(system.run_dir, theatre.record, out)
+        return run
+    finally:
+        await system.stop()
+
+
+def _tell(status: Status, title: str, line: str) -> None:
+    status.update(f"{title}: {line}")
+
+
+if __name__ == "__main__":
+    # What libraries have to say about servers that we have broken is no news.
+    logging.basicConfig(level=logging.CRITICAL)
+    app(prog_name="python -m chaos")

@@ -1,0 +1,188 @@
+"""What may happen to a system. Each returns at the moment of the heal: from then on nothing is broken any more."""
+
+import asyncio
+import shutil
+import signal
+import urllib.request
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import psycopg
+
+from chaos.meters import GUEST
+from chaos.proxy import FAIR, Weather
+from chaos.system import System
+from deploy.services import ROLES
+
+Fault = Callable[[System, Random], Awaitable[None]]
+
+KILLS: Final = 3
+KILL_GAP_S: Final = (1.0, 3.0)
+LINK_DOWN_S: Final = 12.0
+# Long enough for the reply to come after the caller's deadline of 10 s.
+LATE_REPLY_S: Final = 11.0
+QUEUES: Final = ("reservations.commands", "reservations.money", "payments.charges", "payments.refunds")
+API_TIMEOUT_S: Final = 5.0
+SERVES_POLL_S: Final = 0.1
+RABBITMQCTL: Final = "/usr/lib/rabbitmq/bin/rabbitmqctl"
+RABBITMQCTL_TIMEOUT_S: Final = 30.0
+# As deploy/rabbitmq.py sets it.
+MEMORY_LIMIT_BYTES: Final = 1024 * 1024 * 1024
+# The gateway serves only with its connections to the broker up.
+_HEALTH_OF: Final = {"rabbitmq": "gateway"}
+
+
+def killed(name: str, *, times: int = KILLS) -> Fault:
+    """kill -9 at moments that the seed draws, each time as soon as it serves again; the orchestrator restarts it."""
+
+    async def fault(system: System, random: Random) -> None:
+        for turn in range(times):
+            await asyncio.sleep(random.uniform(*KILL_GAP_S))
+            await system.kill(name)
+            await system.is_back(name)
+            if turn < times - 1:
+                await _serves(system, name)
+
+    return fault
+
+
+def paused(name: str, seconds: float) -> Fault:
+    """SIGSTOP, then SIGCONT: the process is there, its connections are there, and nothing comes back."""
+
+    async def fault(system: System, _: Random) -> None:
+        system.signal(name, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            system.signal(name, signal.SIGCONT)
+
+    return fault
+
+
+def weather(callees: Sequence[tuple[str, str]], what: Weather, seconds: float = LINK_DOWN_S) -> Fault:
+    """Weather on these links for a while; connections that lost a byte stay silent after it."""
+
+    async def fault(system: System, _: Random) -> None:
+        links = [system.links[link] for link in callees]
+        for link in links:
+            link.weather = what
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            for link in links:
+                link.weather = FAIR
+
+    return fault
+
+
+def reset(callees: Sequence[tuple[str, str]], *, times: int = 8) -> Fault:
+    """RST on every connection of these links, again and again."""
+
+    async def fault(system: System, random: Random) -> None:
+        for _ in range(times):
+            for link in callees:
+                system.links[link].reset()
+            await asyncio.sleep(random.uniform(0.2, 1.5))
+
+    return fault
+
+
+def down(names: Sequence[str], seconds: float, *, by: str = "SIGKILL") -> Fault:
+    """Gone for so long, then started again."""
+
+    async def fault(system: System, _: Random) -> None:
+        with system.hands_off(*names):
+            for name in names:
+                await (system.kill(name) if by == "SIGKILL" else system.terminate(name))
+            await asyncio.sleep(seconds)
+        for name in names:
+            await system.is_back(name)
+
+    return fault
+
+
+async def memory_alarm(system: System, _: Random) -> None:
+    """The broker takes nothing more from publishers, and says nothing about it."""
+    await _rabbitmqctl(system, "set_vm_memory_high_watermark", "absolute", "1")
+    try:
+        await asyncio.sleep(LINK_DOWN_S)
+    finally:
+        await _rabbitmqctl(system, "set_vm_memory_high_watermark", "absolute", str(MEMORY_LIMIT_BYTES))
+
+
+async def queues_deleted(system: System, random: Random) -> None:
+    """An operator's mistake: each work queue is deleted with whatever is in it."""
+    for queue in random.sample(QUEUES, len(QUEUES)):
+        await asyncio.to_thread(_delete_queue, system.env["RABBITMQ_MANAGEMENT_URL"], queue)
+        await asyncio.sleep(random.uniform(0.5, 1.5))
+
+
+async def broker_wiped(system: System, _: Random) -> None:
+    """The broker dies, and comes back on an empty disk."""
+    with system.hands_off("rabbitmq"):
+        await system.kill("rabbitmq")
+        shutil.rmtree(system.run_dir / "rabbitmq" / "data")
+    await system.is_back("rabbitmq")
+
+
+async def backends_terminated(system: System, random: Random) -> None:
+    """Every connection of every service to the database is ended by the database, again and again."""
+    roles = [role.name for role in ROLES]
+    for _ in range(6):
+        async with system.database() as conn:
+            await conn.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ANY(%s)", [roles]
+            )
+        await asyncio.sleep(random.uniform(0.3, 1.5))
+
+
+async def database_stopped_at_once(system: System, random: Random) -> None:
+    """As pg_ctl stop -m immediate: no goodbye to anybody, crash recovery at the next start."""
+    for _ in range(2):
+        await asyncio.sleep(random.uniform(*KILL_GAP_S))
+        await system.kill("postgres", by=signal.SIGQUIT)
+        await system.is_back("postgres")
+        await _serves(system, "postgres")
+
+
+async def _serves(system: System, name: str) -> None:
+    """Returns when a part does its work again."""
+    while not (await _answers(system) if name == "postgres" else await system.serves(_HEALTH_OF.get(name, name))):
+        await asyncio.sleep(SERVES_POLL_S)
+
+
+async def _answers(system: System) -> bool:
+    try:
+        async with system.database():
+            return True
+    except psycopg.Error:
+        return False
+
+
+def _delete_queue(management_url: str, queue: str) -> None:
+    url = f"{management_url}/api/queues/%2F/{queue}"
+    request = urllib.request.Request(url, method="DELETE", headers={"Authorization": GUEST})
+    with urllib.request.urlopen(request, timeout=API_TIMEOUT_S):
+        pass
+
+
+async def _rabbitmqctl(system: System, *command: str) -> None:
+    """Asks the node as its own operator would: with the node's own environment."""
+    asked = await asyncio.create_subprocess_exec(
+        RABBITMQCTL,
+        *command,
+        env=_environment_of(system.stack.pid("rabbitmq")),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(RABBITMQCTL_TIMEOUT_S):
+        told, _ = await asked.communicate()
+    if asked.returncode:
+        raise RuntimeError(f"rabbitmqctl {' '.join(command)} failed: {told.decode()}")
+
+
+def _environment_of(pid: int | None) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return dict(line.decode().split("=", 1) for line in lines if b"=" in line)
