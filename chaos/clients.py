@@ -76,6 +76,7 @@ class Client:
         self, request: Request, *, wait_s: float = WAIT_S, patience_s: float = PATIENCE_S
     ) -> Answer | None:
         """Says the request until it is decided; None when patience ends first."""
+        request.insists = True
         give_up_at = time.monotonic() + patience_s
         backoff_s = BACKOFF_FIRST_S
         while time.monotonic() < give_up_at:
@@ -107,7 +108,7 @@ class Client:
                 backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
             else:
                 if shown.state != pb.Reservation.STATE_PENDING:
-                    self._record.sights.append(Sight(begin_s, told_reservation(shown)))
+                    self._record.sights.append(Sight(begin_s, time.time(), told_reservation(shown)))
                 return shown
         return None
 

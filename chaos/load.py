@@ -14,7 +14,7 @@ from chaos.sale import HASTY, PATIENT, Sale, put_on_sale
 from chaos.watches import Watches
 
 # With a think time of up to 0.5 s some 50 to 100 calls/s: the fault is tested, not the machine.
-BUYERS: Final = 24
+BUYERS: Final = 60
 CHANNELS: Final = 6
 # A buyer whose call is never answered gives up after clients.PATIENCE_S.
 LEAVING_MAX_S: Final = 180.0

@@ -69,6 +69,8 @@ class Request:
     amount_minor: int = 0
     payment_method: str = ""
     answers: list[Answer] = field(default_factory=list)
+    # Its caller says it until it is decided.
+    insists: bool = False
 
     @property
     def decision(self) -> Answer | None:
@@ -91,6 +93,7 @@ class Sight:
     """A reservation that was read, by Get or on a watch: never older than what was told before `begin_s`."""
 
     begin_s: float
+    end_s: float
     reservation: ToldReservation
 
 
@@ -102,9 +105,11 @@ class Record:
     sights: list[Sight] = field(default_factory=list)
     # Reads that were refused though they asked for what had been shown before.
     failed_reads: list[str] = field(default_factory=list)
-    # What watches said last: by event and ticket its state and version; by reservation its version.
+    # What open watches said last: by event and ticket its state and version; by reservation what it was.
     seat_maps: dict[str, dict[str, tuple[str, int]]] = field(default_factory=dict)
-    followed: dict[str, int] = field(default_factory=dict)
+    followed: dict[str, ToldReservation] = field(default_factory=dict)
+    # Reservations whose watch ended by itself, each with the state it ended at.
+    endings: list[tuple[str, str]] = field(default_factory=list)
 
 
 def told_reservation(shown: pb.Reservation) -> ToldReservation:

@@ -110,6 +110,7 @@ def keep_logs(run_dir: Path, record: Record, out: Path) -> None:
         shutil.copy(log, kept / log.relative_to(run_dir).as_posix().replace("/", "-"))
     with (kept / "record.jsonl").open("w") as file:
         file.writelines(json.dumps(asdict(request)) + "\n" for request in record.requests)
+        file.writelines(json.dumps(asdict(sight)) + "\n" for sight in record.sights)
 
 
 def write_json(run: Run, path: Path) -> None:

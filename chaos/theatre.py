@@ -126,7 +126,7 @@ class Theatre:
         requests = of_cell(self.record.requests, cell.name)
         answers = [answer for request in requests for answer in request.answers]
         result.calls, result.unanswered = len(answers), sum(answer.code != OK for answer in answers)
-        result.unknown = sum(request.decision is None for request in requests)
+        result.unknown = sum(request.insists and request.decision is None for request in requests)
         result.lost, result.doubled = verdict.lost[cell.name], verdict.doubled
         taken = paths.taken(evidence, self._meters.sums)
         result.paths, self._taken = taken - self._taken, taken

@@ -73,5 +73,7 @@ class Watches:
         request = pb.WatchReservationRequest(reservation_id=reservation_id)
         async for told in self._client.ticketing.WatchReservation(request):
             reservation = told_reservation(told.reservation)
-            self._record.sights.append(Sight(begin_s, reservation))
-            self._record.followed[reservation_id] = reservation.version
+            self._record.sights.append(Sight(begin_s, time.time(), reservation))
+            self._record.followed[reservation_id] = reservation
+        last = self._record.followed.pop(reservation_id, None)
+        self._record.endings.append((reservation_id, last.state if last else ""))

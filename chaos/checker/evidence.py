@@ -85,5 +85,5 @@ class Evidence:
                 if answer.reservation and answer.reservation.state != "PENDING":
                     found[answer.reservation.reservation_id].append((answer.end_s, answer.reservation))
         for sight in self.record.sights:
-            found[sight.reservation.reservation_id].append((sight.begin_s, sight.reservation))
+            found[sight.reservation.reservation_id].append((sight.end_s, sight.reservation))
         return found

@@ -6,6 +6,7 @@ from typing import Final
 from chaos.checker.evidence import Evidence, Violation
 from chaos.record import OK, UNANSWERED, Answer, Call, Request, ToldReservation
 
+ANSWERED: Final = "whoever insists is told what became of it"
 ONE_ANSWER: Final = "nobody is told two different things about one request_id"
 KEPT: Final = "an OK'd call is never lost"
 BOOKED: Final = "what was told is in the books"
@@ -30,6 +31,8 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     """Every rule about answers."""
     yield from (Violation(DOCUMENTED, f"a read was refused: {line}") for line in evidence.record.failed_reads)
     for request in evidence.record.requests:
+        if request.insists and request.decision is None:
+            yield Violation(ANSWERED, f"{request.call} {request.request_id} of {request.cell}")
         yield from _documented(request)
         yield from _one_answer(request)
         yield from _kept(evidence, request)
@@ -183,7 +186,10 @@ def _watches(evidence: Evidence) -> Iterator[Violation]:
         for ticket_id in sorted(truth.keys() | shown.keys()):
             if truth.get(ticket_id) != shown.get(ticket_id):
                 yield Violation(WATCHED, f"{ticket_id} is {truth.get(ticket_id)}, shown {shown.get(ticket_id)}")
-    for reservation_id, version in evidence.record.followed.items():
+    for reservation_id, told in evidence.record.followed.items():
         row = evidence.reservations.get(reservation_id)
-        if row is None or row.version != version:
-            yield Violation(WATCHED, f"{reservation_id} is in {row.version if row else None}, shown in {version}")
+        if row is None or row.version != told.version:
+            yield Violation(WATCHED, f"{reservation_id} is in {row.version if row else None}, shown in {told.version}")
+    for reservation_id, state in evidence.record.endings:
+        if state not in {"CANCELLED", "REJECTED", "EXPIRED"}:
+            yield Violation(WATCHED, f"the watch of {reservation_id} ended at {state or 'nothing'}")

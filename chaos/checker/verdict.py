@@ -9,6 +9,7 @@ from chaos.checker import endings, money, tickets, told
 from chaos.checker.evidence import Evidence, Violation
 
 RULES: Final = (
+    told.ANSWERED,
     told.ONE_ANSWER,
     told.KEPT,
     told.BOOKED,
