@@ -13,7 +13,7 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from deploy.errors import StackError
-from deploy.process import Process, wait_until
+from deploy.process import Process, as_account, wait_until
 from deploy.services import ADMINISTRATOR, DATABASE, LOOPBACK
 
 START_DEADLINE_S: Final = 60.0
@@ -133,9 +133,7 @@ def _hand_over(directory: Path) -> bool:
         raise StackError(
             f"PostgreSQL refuses to run as root and there is no account {account}; run make as another user"
         ) from error
-    probe = subprocess.run(
-        ["test", "-w", directory], user=account, group=account, extra_groups=[], cwd="/", check=False
-    )
+    probe = subprocess.run([*as_account(account), "test", "-w", directory], cwd="/", check=False)
     return probe.returncode == 0
 
 
@@ -168,19 +166,15 @@ def _make_data(home: Path, binaries: Path, password: str) -> None:
     _hand_over(secret)
     command = [str(binaries / "initdb"), "-D", str(unfinished), "-U", ADMINISTRATOR, "-E", "UTF8", "--locale=C.UTF-8"]
     command += ["--auth=scram-sha-256", f"--pwfile={secret}", "--data-checksums"]
-    account = _account()
     try:
         done = subprocess.run(
-            command,
+            [*as_account(_account()), *command],
             env=_ENVIRONMENT,
             cwd="/",
             capture_output=True,
             text=True,
             timeout=_INITDB_DEADLINE_S,
             check=False,
-            user=account,
-            group=account,
-            extra_groups=None if account is None else [],
         )
     finally:
         secret.unlink()

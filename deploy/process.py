@@ -76,16 +76,13 @@ class Process:
         self._rotate_log()
         with self.log.open("ab") as output:
             child = subprocess.Popen(
-                command,
+                [*as_account(account), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=directory,
                 env=dict(environment),
                 start_new_session=True,
-                user=account,
-                group=account,
-                extra_groups=None if account is None else [],
             )
         pid = child.pid
         _children[pid] = child
@@ -152,6 +149,15 @@ def _runs(record: _Record) -> bool:
     if child is not None and child.poll() is not None:
         del _children[record.pid]
     return _start_ticks(record.pid) == record.start_ticks
+
+
+def as_account(account: str | None) -> list[str]:
+    """What to put before a command to run it as another account; nothing for one's own.
+
+    Not Popen's own `user`: with it the child is made by fork(), and the fork handlers of libraries with threads of their
+    own (gRPC) can crash it.
+    """
+    return [] if account is None else ["setpriv", f"--reuid={account}", f"--regid={account}", "--clear-groups", "--"]
 
 
 def _start_ticks(pid: int) -> int | None:
