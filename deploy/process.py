@@ -154,8 +154,8 @@ def _runs(record: _Record) -> bool:
 def as_account(account: str | None) -> list[str]:
     """What to put before a command to run it as another account; nothing for one's own.
 
-    Not Popen's own `user`: with it the child is made by fork(), and the fork handlers of libraries with threads of their
-    own (gRPC) can crash it.
+    Not Popen's own `user`: with it the child is made by fork(), and the fork handlers of libraries that have threads of
+    their own (gRPC) can crash it.
     """
     return [] if account is None else ["setpriv", f"--reuid={account}", f"--regid={account}", "--clear-groups", "--"]
 
