@@ -1,6 +1,5 @@
 """Writes what a decision changed: each row against exactly what was read, or nothing at all."""
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +12,7 @@ from reservations.domain.model import Books, Reservation, TicketState
 Connection = AsyncConnection[Any]
 
 COUNT_SLOTS = 15
-_SLOT = 1 + os.getpid() % COUNT_SLOTS
-"""The slot of event_count that this process writes; 0 is the catalogue's."""
+"""Slots of event_count that connections share out among them; slot 0 is the catalogue's."""
 
 
 class Superseded(Exception):
@@ -209,17 +207,21 @@ async def _add_counts(conn: Connection, books: Books) -> None:
             changes[ticket.event_id][read.state] -= 1
             changes[ticket.event_id][ticket.state] += 1
     rows = [
-        (event_id, _SLOT, count[TicketState.AVAILABLE], count[TicketState.HELD], count[TicketState.SOLD])
+        (event_id, count[TicketState.AVAILABLE], count[TicketState.HELD], count[TicketState.SOLD])
         for event_id, count in sorted(changes.items())
     ]
     if rows:
+        # By connection and not by process: those of one process would wait for each other, and in containers every
+        # process has the same pid.
         await conn.execute(
             """INSERT INTO event_count AS old (event_id, slot, available, held, sold)
-               SELECT * FROM unnest(%s::uuid[], %s::smallint[], %s::bigint[], %s::bigint[], %s::bigint[])
+               SELECT event_id, 1 + pg_backend_pid() %% %s, available, held, sold
+               FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[])
+                    AS change (event_id, available, held, sold)
                ON CONFLICT (event_id, slot) DO UPDATE SET
                    available = old.available + EXCLUDED.available,
                    held = old.held + EXCLUDED.held, sold = old.sold + EXCLUDED.sold""",
-            _columns(rows),
+            [COUNT_SLOTS, *_columns(rows)],
         )
 
 

@@ -1,61 +1,20 @@
 """Two at once, on a real database: one is stopped just before it commits, the other runs into it, then both go on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
-from chassis.database import Database
-from contract import reasons
 from reservations.domain import holds
 from reservations.domain.model import Books
 from reservations.handlers.opening import Opening
 from reservations.store import books as store
-from tests.chassis.broker import until
 from tests.reservations.core import HOLD_IS_OVER, Service, Shop
 from tests.reservations.organiser import someone_waits_for_a_lock
-from tests.reservations.sayings import ANN, BOB, Hall, approved, cancel, claim, rejected, reserve
+from tests.reservations.sayings import BOB, Hall, approved, cancel, claim, rejected, reserve
+from tests.reservations.standstill import one_runs_into_the_other
 from ticketrush.v1 import ticketing_pb2 as pb
-
-
-async def waiting_for_locks(database: Database) -> int:
-    async with database.transaction() as conn:
-        cursor = await conn.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-        [(count,)] = await cursor.fetchall()
-        return int(count)
-
-
-@asynccontextmanager
-async def nobody_can_commit(database: Database) -> AsyncIterator[None]:
-    """Every decision gets as far as the writing of its history, all its own locks taken, and waits there."""
-    async with database.pool.connection() as conn:
-        await conn.execute("LOCK TABLE history IN SHARE MODE")
-        yield
-        await conn.rollback()
-
-
-async def one_runs_into_the_other(shop: Shop, first: Awaitable[object], second: Awaitable[object]) -> None:
-    """Both are under way before either commits; the first was there first. Raises what they raise."""
-    watch = Database(shop.url, schema="reservations", application="watch", connections_max=2)
-    await watch.open()
-    async with nobody_can_commit(watch):
-        running = [asyncio.ensure_future(first)]
-        for count, begin in ((1, None), (2, second)):
-            if begin is not None:
-                running.append(asyncio.ensure_future(begin))
-
-            async def arrived(count: int = count) -> bool:
-                # Who passes over what is locked does not wait for it.
-                return running[-1].done() or await waiting_for_locks(watch) == count
-
-            await until(arrived)
-    await asyncio.gather(*running)
-    await watch.close()
 
 
 @dataclass
@@ -247,39 +206,3 @@ async def test_a_buyer_who_is_deciding_and_an_event_called_off_do_not_lock_each_
         calling_off = asyncio.create_task(shop.two.sweeps.call_off())
     assert [await shop.state(one) for one in (hold, other)] == ["CANCELLED", "CANCELLED"]
     await shop.check(hall)
-
-
-async def test_carts_in_opposite_orders_do_not_lock_each_other_out(shop: Shop) -> None:
-    hall = await shop.event(seats=3)
-    forth, back = reserve(hall, 0, 1, 2, buyer_id=ANN), reserve(hall, 0, 1, 2, buyer_id=BOB)
-    back.reserve_tickets.ticket_ids.reverse()
-    async with shop.two.database.pool.connection() as conn:
-        # Both stop at the seat in the middle, each with what it locks before that.
-        await conn.execute("SELECT FROM ticket WHERE ticket_id = %s FOR UPDATE", (hall.ticket_ids[1],))
-        deciding = [asyncio.create_task(shop.ask(shop.one.reserve, cart)) for cart in (forth, back)]
-
-        async def both_wait() -> bool:
-            return await waiting_for_locks(shop.two.database) == 2
-
-        await until(both_wait)
-        await conn.rollback()
-    told = [one.reservation.reject_reason for [one] in await asyncio.gather(*deciding)]
-    assert sorted(told) == ["", reasons.TICKETS_TAKEN]
-    await shop.check(hall)
-
-
-async def test_overlapping_carts_in_opposite_orders_are_never_half_held(shop: Shop) -> None:
-    for _ in range(25):
-        left, right = await shop.event(seats=3), await shop.event(seats=3)
-        carts = [reserve(hall, *seats, buyer_id=str(uuid4())) for hall in (left, right) for seats in ((0, 1), (1, 2))]
-        for cart in carts[1::2]:
-            cart.reserve_tickets.ticket_ids.reverse()
-        outcomes = await asyncio.gather(
-            shop.ask(shop.one.reserve, carts[0], carts[3]), shop.ask(shop.two.reserve, carts[2], carts[1])
-        )
-        told = [(len(one.reservation.tickets), one.reservation.reject_reason) for both in outcomes for one in both]
-        # One of the two carts of each event: the seat in the middle is in both.
-        assert sorted(told) == [(0, reasons.TICKETS_TAKEN)] * 2 + [(2, "")] * 2
-        for hall in (left, right):
-            assert sorted(await shop.tickets(hall)) == ["AVAILABLE", "HELD", "HELD"]
-            await shop.check(hall)
