@@ -10,7 +10,7 @@ BASELINE := protos/baseline.binpb
 .DEFAULT_GOAL := help
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: up ## everything from nothing: packages, servers, services; then reserve, pay, expire, refund before your eyes
 	@$(BIN)/python -m cli.demo
@@ -67,6 +67,9 @@ fmt: venv ## format Python and protos
 bench-smoke: up ## a first honest measurement through the public API
 	@$(BIN)/python -m bench.smoke
 
+proof-crashes: venv ## end processes at every point between two steps, in every scenario (ARGS="payments charge": only some)
+	@$(BIN)/python -m tests.proof.crash_matrix $(ARGS)
+
 clean: venv ## stop everything and remove its data, and what tools have cached (packages stay: rm -r .venv)
 	@$(BIN)/python -m deploy clean
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -78,5 +81,5 @@ venv:
 
 generate = $(PROTOC) --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
 
-.PHONY: help demo up down status logs test verify lint types contract fresh-gen containers gen baseline fmt bench-smoke \
+.PHONY: help demo up down status logs test verify lint types contract fresh-gen containers gen baseline fmt bench-smoke proof-crashes \
 	clean venv
