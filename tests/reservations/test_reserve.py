@@ -65,6 +65,15 @@ async def test_twenty_reserves_at_once_of_one_buyer_do_not_exceed_the_limit(shop
     await shop.check(hall)
 
 
+async def test_forty_reserves_at_once_of_one_buyer_without_a_limit_are_all_decided(shop: Shop) -> None:
+    hall = await shop.event(seats=40)
+    outcomes = await asyncio.gather(
+        *(shop.ask((shop.one, shop.two)[seat % 2].reserve, reserve(hall, seat)) for seat in range(40))
+    )
+    assert summary([outcome for [outcome] in outcomes]) == {("STATE_HELD", ""): 40}
+    await shop.check(hall)
+
+
 @pytest.mark.parametrize("way", ["one batch", "batches", "handlers at once"])
 async def test_the_same_command_three_times_has_one_effect_and_one_answer(shop: Shop, way: str) -> None:
     hall = await shop.event()

@@ -1,6 +1,8 @@
 """What is committed is said on the exchange, with everything about it; what is not committed is said to nobody."""
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -8,8 +10,9 @@ from psycopg import OperationalError
 
 from contract import keys
 from reservations.domain import holds
-from reservations.domain.model import Books
+from reservations.domain.model import Books, CreditState
 from reservations.store import books as store
+from reservations.store.changes import Superseded
 from tests.chassis.broker import until
 from tests.reservations.core import PRICE_MINOR, Inbox, Shop
 from tests.reservations.organiser import someone_waits_for_a_lock
@@ -108,21 +111,68 @@ async def test_nothing_is_said_of_what_was_rolled_back(shop: Shop, listener: Inb
     await shop.check(hall)
 
 
-async def test_a_decision_that_somebody_else_overtook_is_taken_again_and_told_once(shop: Shop, listener: Inbox) -> None:
+def _reservation_is_stale(books: Books) -> None:
+    for key in books.versions_read:
+        books.versions_read[key] -= 1
+
+
+def _ticket_is_stale(books: Books) -> None:
+    for key, read in books.tickets_read.items():
+        books.tickets_read[key] = replace(read, version=read.version - 1)
+
+
+def _allowance_is_stale(books: Books) -> None:
+    for key in books.allowances_read:
+        books.allowances_read[key] += 1
+
+
+def _credit_is_stale(books: Books) -> None:
+    for key in books.credits_read:
+        books.credits_read[key] = CreditState.OPEN
+
+
+@pytest.mark.parametrize(
+    "overtake",
+    [_reservation_is_stale, _ticket_is_stale, _allowance_is_stale, _credit_is_stale],
+    ids=lambda it: it.__name__,
+)
+async def test_a_decision_that_was_overtaken_writes_nothing_and_is_taken_again_and_told_once(
+    shop: Shop, listener: Inbox, overtake: Callable[[Books], None]
+) -> None:
     hall = await shop.event()
     hold = await shop.hold(reserve(hall, 0))
-    attempts: list[int] = []
+    payment = await shop.opened(hold, 1_000)
+    await shop.ask(shop.one.settle.payment_approved, approved(payment))
+    attempts = 0
 
-    async def decision(conn: store.Connection, books: Books) -> None:
+    async def give_back(conn: store.Connection, books: Books) -> str:
+        nonlocal attempts
+        attempts += 1
         await store.lock_reservations(conn, books, {UUID(hold)})
         await store.lock_what_they_hold(conn, books)
-        attempts.append(books.versions_read[UUID(hold)])
-        if len(attempts) == 1:
-            # As if the rows had been read before somebody else's commit.
-            books.versions_read[UUID(hold)] -= 1
-        assert holds.cancel(books, books.reservations[UUID(hold)]) == ""
+        if attempts == 1:
+            # As if it had been read before somebody else's commit, in spite of all locks.
+            overtake(books)
+        return holds.cancel(books, books.reservations[UUID(hold)])
 
-    await shop.one.desk.decide(decision)
-    assert attempts == [1, 1]
-    assert [key for key, _ in await heard(listener, 2)] == [keys.RESERVED, keys.CANCELLED]
+    assert await shop.one.desk.decide(give_back) == ""
+    assert attempts == 2
+    said = [key for key, _ in await heard(listener, 4)]
+    assert said == [keys.REFUND_REQUESTED, keys.RESERVED, keys.PARTIALLY_PAID, keys.CANCELLED]
+    await shop.check(hall)
+
+
+async def test_a_decision_that_is_overtaken_every_time_gives_up_and_changes_nothing(shop: Shop) -> None:
+    hall = await shop.event()
+    hold = await shop.hold(reserve(hall, 0))
+
+    async def give_back(conn: store.Connection, books: Books) -> str:
+        await store.lock_reservations(conn, books, {UUID(hold)})
+        await store.lock_what_they_hold(conn, books)
+        _reservation_is_stale(books)
+        return holds.cancel(books, books.reservations[UUID(hold)])
+
+    with pytest.raises(Superseded):
+        await shop.one.desk.decide(give_back)
+    assert await shop.state(hold) == "HELD"
     await shop.check(hall)
