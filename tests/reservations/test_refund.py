@@ -204,3 +204,18 @@ async def test_a_refund_that_nobody_confirmed_is_asked_for_again_later_and_later
     await shop.ask(shop.one.settle.refund_completed, refunded(payment))
     await shop.time_passes(hall, timedelta(hours=2))
     assert await asked_again() == 0
+
+
+async def test_a_debt_is_asked_after_from_the_beginning_however_long_its_charge_took(shop: Shop) -> None:
+    hall = await shop.event()
+    hold = await shop.hold(reserve(hall, 0))
+    payment = await shop.opened(hold)
+    for _ in range(4):
+        await shop.time_passes(hall, timedelta(hours=1))
+        assert payment.payment_id in await shop.one.sweeps.open_credits()
+    await shop.ask(shop.one.settle.cancel_reservation, cancel(hold))
+    await shop.ask(shop.one.settle.payment_approved, approved(payment))
+    for _ in range(2):
+        await shop.time_passes(hall, timedelta(seconds=16))
+        await shop.one.sweeps.ask_for_refunds_again()
+    assert len(await shop.refund_commands(payment)) == 3
