@@ -11,6 +11,7 @@ from tests.e2e.house import House
 from tests.e2e.office import eventually
 from tests.e2e.wire import Ear, listening
 from tests.proof.stage import Stage
+from ticketrush.messages.v1.messages_pb2 import Envelope
 from ticketrush.provider.v1 import provider_pb2 as provider
 
 _SERVICES: Final = ("reservations", "payments")
@@ -62,6 +63,10 @@ class Witness:
         heard = {one.message_id for one in facts}
         zombies = [f"{kind} {message_id}" for message_id, kind in committed.items() if message_id not in heard]
         assert not zombies, f"committed and never said: {zombies}"
+
+    def commands(self) -> list[Envelope]:
+        """What gateways said."""
+        return [one for one in self._ear.heard if one.WhichOneof("payload") in _COMMANDS]
 
     def repeats(self) -> int:
         """How many messages were said more than once."""

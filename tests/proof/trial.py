@@ -69,18 +69,24 @@ async def try_points(house: House, witness: Witness, points: Mapping[str, str]) 
     return Verdict(sum(victim.ends for victim in victims), passed)
 
 
-async def _play_with(house: House, victims: Sequence[Victim]) -> Mapping[str, Stage]:
-    """Returns when all scenarios have ended, nothing is under way, and the victims have stopped when asked to."""
+async def play(house: House) -> dict[str, Stage]:
+    """All scenarios to their ends."""
     stages = {name: Stage(house) for name in SCENARIOS}
+    async with asyncio.TaskGroup() as scenes:
+        for name, scenario in SCENARIOS.items():
+            scenes.create_task(scenario(stages[name]))
+    return stages
+
+
+async def _play_with(house: House, victims: Sequence[Victim]) -> dict[str, Stage]:
+    """Returns when all scenarios have ended, nothing is under way, and the victims have stopped when asked to."""
     try:
         async with asyncio.TaskGroup() as lives:
             for victim in victims:
                 lives.create_task(victim.live())
             for victim in victims:
                 await victim.serves()
-            async with asyncio.TaskGroup() as scenes:
-                for name, scenario in SCENARIOS.items():
-                    scenes.create_task(scenario(stages[name]))
+            stages = await play(house)
             await house.settled()
             for victim in victims:
                 await victim.serves()
