@@ -1,11 +1,19 @@
 """The command `ticketrush`."""
 
+from typing import Final
+
 import typer
 
 from cli import buying
 from cli.events import event_app
 from cli.tickets import tickets_app
+from ops.audit_log import audit_log
+from ops.facts import facts_app
 from ops.fsck.command import fsck
+from ops.outbox import outbox
+from ops.parked.commands import parked_app
+from ops.payments import payments_app
+from ops.refunds import refunds_app
 
 app = typer.Typer(
     name="ticketrush",
@@ -27,7 +35,14 @@ app.command(epilog="Example: ticketrush reserve EVENT_ID --buyer ada --section s
 app.command(epilog="Example: ticketrush pay RESERVATION_ID --buyer ada --card pm_card_ok")(buying.pay)
 app.command(epilog="Example: ticketrush cancel RESERVATION_ID --buyer ada")(buying.cancel)
 app.command(epilog="Example: ticketrush watch RESERVATION_ID")(buying.watch)
-app.command(epilog="Example: ticketrush fsck --settled")(fsck)
+OPERATORS: Final = "For operators (docs/operations.md)"
+app.command(epilog="Example: ticketrush fsck --settled", rich_help_panel=OPERATORS)(fsck)
+app.command(epilog="Example: ticketrush outbox", rich_help_panel=OPERATORS)(outbox)
+app.command("audit", epilog="Example: ticketrush audit --limit 10", rich_help_panel=OPERATORS)(audit_log)
+app.add_typer(parked_app, name="parked", rich_help_panel=OPERATORS)
+app.add_typer(payments_app, name="payments", rich_help_panel=OPERATORS)
+app.add_typer(refunds_app, name="refunds", rich_help_panel=OPERATORS)
+app.add_typer(facts_app, name="facts", rich_help_panel=OPERATORS)
 
 if __name__ == "__main__":
     app()

@@ -30,11 +30,22 @@ _POSTINGS: Final[Mapping[PaymentState, tuple[str, str, str]]] = {
 }
 
 
+# A person has paid the buyer from the organiser's own account: the card processor keeps owing us the charge.
+_BY_HAND: Final = ("REFUND_BY_HAND", "refunds_payable", "bank")
+
+
 def postings(payment: Payment) -> tuple[Entry, ...]:
     """The ledger entries due to the state that the payment has just reached; they sum to zero."""
-    if payment.state not in _POSTINGS:
-        return ()
-    posting, debit, credit = _POSTINGS[payment.state]
+    posting = _POSTINGS.get(payment.state)
+    return _entries(payment, *posting) if posting else ()
+
+
+def postings_by_hand(payment: Payment) -> tuple[Entry, ...]:
+    """The same for a payment that has just become REFUNDED past the card processor."""
+    return _entries(payment, *_BY_HAND)
+
+
+def _entries(payment: Payment, posting: str, debit: str, credit: str) -> tuple[Entry, ...]:
     return (
         Entry(payment.payment_id, posting, debit, payment.amount_minor, payment.currency, payment.state_time),
         Entry(payment.payment_id, posting, credit, -payment.amount_minor, payment.currency, payment.state_time),

@@ -191,6 +191,19 @@ async def claim_refunds(conn: AsyncConnection, limit: int, lease_s: float) -> li
         return await cursor.fetchall()
 
 
+async def take_refund(conn: AsyncConnection, payment_id: UUID, quiet_s: float, lease_s: float) -> Payment | None:
+    """Takes one REFUND_DUE payment that is not due for `quiet_s`; nobody else gets it before the lease ends."""
+    async with conn.cursor(row_factory=_as_payment) as cursor:
+        await cursor.execute(
+            """UPDATE payment SET due_time = clock_timestamp() + make_interval(secs => %(lease_s)s)
+               WHERE payment_id = %(payment_id)s AND state = 'REFUND_DUE'
+                 AND due_time > clock_timestamp() + make_interval(secs => %(quiet_s)s)
+               RETURNING *""",
+            {"payment_id": payment_id, "quiet_s": quiet_s, "lease_s": lease_s},
+        )
+        return await cursor.fetchone()
+
+
 async def insert_entries(conn: AsyncConnection, entries: Sequence[Entry]) -> None:
     """Adds ledger entries; both sides of a posting in one call, which must balance."""
     await conn.execute(

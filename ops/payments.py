@@ -1,0 +1,43 @@
+"""`ticketrush payments stuck`."""
+
+import json
+from typing import Annotated, Final
+
+import typer
+from google.protobuf.duration_pb2 import Duration
+
+from cli.options import span
+from ops import terminal, waiting
+from ops.options import Json, Limit
+
+OLDER_THAN_S: Final = 60
+
+payments_app = typer.Typer(no_args_is_help=True, help="Payments that do not come to an end.")
+
+
+@payments_app.callback()
+def payments() -> None:
+    """Keeps `stuck` a command of its own name."""
+
+
+@payments_app.command("stuck", epilog="Example: ticketrush payments stuck --older-than 5m")
+def stuck(
+    *,
+    older_than: Annotated[
+        Duration | None,
+        typer.Option(metavar="SPAN", parser=span, help="In their state for so long.", show_default="60s"),
+    ] = None,
+    limit: Limit = 100,
+    as_json: Json = False,
+) -> None:
+    """List payments that are PENDING or REFUND_DUE for long, and what the card processor says of each.
+
+    Exit code 1 when there are any.
+    """
+    least = older_than or Duration(seconds=OLDER_THAN_S)
+    found = terminal.run(waiting.waiting(("PENDING", "REFUND_DUE"), least.ToTimedelta(), limit))
+    if as_json:
+        typer.echo(json.dumps([waiting.as_json(*one) for one in found]))
+    else:
+        waiting.print_table(found)
+    raise typer.Exit(1 if found else 0)
