@@ -143,6 +143,10 @@ def _result(recorder: Any, result: Any) -> tuple[str, list[UUID]]:
     return recorder._name, [result[0].payment_id]
 
 
+def _written(recorder: Any, batch: Any) -> tuple[str, list[UUID]]:
+    return recorder._name, [result[0].payment_id for result, _ in batch]
+
+
 def _outcome(_waiters: Any, envelope: Any) -> tuple[str, list[str]]:
     return "", [envelope.subject_id]
 
@@ -166,6 +170,8 @@ PLACES: Final[Mapping[str, Place]] = {
     **_both("charge", "payments.processor", "charge", _payment),
     **_both("cancel-charge", "payments.processor", "give_up", _payment),
     **_both("refund", "payments.processor", "refund", _payment),
-    **_both("record", "payments.recorder", "Recorder.record", _result),
+    # Results are recorded together: behind it all of them are.
+    "record-before": Place("payments.recorder", "Recorder.record", _result),
+    "record-after": Place("payments.recorder", "Recorder._settle", _written, behind=True),
     **_both("outcome", "gateway.waiters", "Waiters.take", _outcome, plain=True),
 }
