@@ -2,11 +2,15 @@
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, errors
+from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
@@ -21,6 +25,10 @@ STATEMENT_TIMEOUT_MS = 10_000
 LOCK_TIMEOUT_MS = 3_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
 CHECK_INTERVAL_S = 0.5
+# The server itself ends a statement after STATEMENT_TIMEOUT_MS and says so: whoever says nothing for longer is gone.
+SILENCE_MAX_S = 12.0
+
+RV = TypeVar("RV")
 
 _TRANSIENT = (
     errors.DeadlockDetected,
@@ -86,6 +94,7 @@ class Database:
             reconnect_timeout=RECONNECT_TIMEOUT_S,
             configure=_refuse_standby,
             name=application,
+            connection_class=_Connection,
         )
 
     async def open(self) -> None:
@@ -123,16 +132,28 @@ class Database:
                 row = await cursor.fetchone()
                 return bool(row and row[0])
         except (psycopg.Error, TimeoutError):
-            # Dead connections would otherwise be handed out one by one, each costing its user a failure.
-            await self._discard_dead_connections()
+            # The others are as old: handed out one by one, each would cost its user a failure, or SILENCE_MAX_S.
+            await self.pool.drain()
             return False
 
-    async def _discard_dead_connections(self) -> None:
+
+class _Connection(AsyncConnection[Any]):
+    """Takes a server that says nothing for SILENCE_MAX_S for a lost connection.
+
+    A network that swallows what is sent tells nobody, and no timeout of the server's reaches us then.
+    """
+
+    async def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        alarm = asyncio.get_running_loop().call_later(SILENCE_MAX_S, self._hang_up)
         try:
-            async with asyncio.timeout(POOL_WAIT_TIMEOUT_S):
-                await self.pool.check()
-        except (psycopg.Error, TimeoutError) as error:
-            log.debug("pool check failed: %s", error)
+            return await super().wait(gen, interval, timeout)
+        finally:
+            alarm.cancel()
+
+    def _hang_up(self) -> None:
+        log.warning("the database has been silent for %s s, giving up this connection", SILENCE_MAX_S)
+        with socket.socket(fileno=os.dup(self.pgconn.socket)) as end:
+            end.shutdown(socket.SHUT_RDWR)
 
 
 async def _refuse_standby(conn: AsyncConnection) -> None:

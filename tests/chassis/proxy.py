@@ -17,6 +17,7 @@ class Proxy:
         self._heard = asyncio.Event()
         self._heard.set()
         self._refusing = False
+        self._generation = 0
         self.url = ""
 
     def cut(self) -> None:
@@ -31,6 +32,10 @@ class Proxy:
     def unmute(self) -> None:
         """Passes on what was held back."""
         self._heard.set()
+
+    def forget(self) -> None:
+        """Nothing passes on the connections of now any more, and nobody is told; new ones are as good as any."""
+        self._generation += 1
 
     def refuse(self) -> None:
         """Resets every connection, old or new."""
@@ -54,11 +59,13 @@ class Proxy:
             pump.add_done_callback(self._pumps.discard)
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        generation = self._generation
         try:
             while data := await source.read(65536):
                 await self._heard.wait()
-                sink.write(data)
-                await sink.drain()
+                if generation == self._generation:
+                    sink.write(data)
+                    await sink.drain()
         except ConnectionError:
             sink.transport.abort()
         finally:

@@ -1,0 +1,77 @@
+"""A database that goes silent: nobody waits for it for ever, and nobody is given a connection that died with it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from yarl import URL
+
+from chassis import database
+from chassis.database import Database, is_database_down
+from tests.chassis.broker import running, until
+from tests.chassis.proxy import Proxy, proxy
+
+SILENCE_MAX_S = 0.3
+
+
+@pytest.fixture
+async def wire(database_url: str) -> AsyncIterator[Proxy]:
+    database = conninfo_to_dict(database_url)
+    async with proxy(f"tcp://{database['host']}:{database['port']}") as wire:
+        yield wire
+
+
+@pytest.fixture
+async def distant(wire: Proxy, database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
+    """A database behind the wire, with four connections that have been used."""
+    monkeypatch.setattr(database, "SILENCE_MAX_S", SILENCE_MAX_S)
+    url = make_conninfo(database_url, port=URL(wire.url).port)
+    distant = Database(url, schema="public", application="test")
+    await distant.open()
+    await asyncio.gather(*(nap(distant) for _ in range(4)))
+    yield distant
+    wire.unmute()
+    await distant.close()
+
+
+async def test_a_statement_on_a_connection_that_went_silent_fails_as_one_on_a_lost_connection(
+    wire: Proxy, distant: Database
+) -> None:
+    wire.mute()
+    with pytest.raises(psycopg.OperationalError) as lost:
+        await nap(distant)
+    assert is_database_down(lost.value)
+
+
+async def test_a_commit_into_silence_fails_as_one_on_a_lost_connection(wire: Proxy, distant: Database) -> None:
+    async def commit_into_silence() -> None:
+        async with distant.transaction() as conn:
+            await conn.execute("SELECT 1")
+            wire.mute()
+
+    with pytest.raises(psycopg.OperationalError) as lost:
+        await commit_into_silence()
+    assert is_database_down(lost.value)
+
+
+async def test_a_statement_that_takes_its_time_is_not_taken_for_silence(distant: Database) -> None:
+    await nap(distant)
+    await asyncio.sleep(2 * SILENCE_MAX_S)
+    await nap(distant)
+
+
+async def test_connections_that_died_with_others_are_handed_to_nobody(wire: Proxy, distant: Database) -> None:
+    async with running(distant.run()):
+        await until(lambda: distant.up)
+        wire.forget()
+        await until(lambda: not distant.up)
+        await until(lambda: distant.up)
+        await asyncio.gather(*(nap(distant) for _ in range(4)))
+
+
+async def nap(database: Database) -> None:
+    """Keeps a connection long enough for others to need one of their own."""
+    async with database.transaction() as conn:
+        await conn.execute("SELECT pg_sleep(0.1)")
