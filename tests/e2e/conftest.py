@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import grpc
 import pytest
 
 from deploy.services import NAMES
 from deploy.stack import Stack
 from tests.chassis.proxy import Proxy, proxy
 from tests.conftest import database_like
-from tests.e2e.house import SERVICES, House, beside, furnished, remove, shared_addresses
+from tests.e2e.house import SERVICES, House, beside, connected, furnished, remove, shared_addresses
 from tests.e2e.office import Office
 from tests.gateway.vhosts import vhost
 
@@ -50,7 +49,7 @@ async def annex(stack: Stack, house: House, tmp_path_factory: pytest.TempPathFac
         own = beside(stack, run_dir, database_url=env["DATABASE_URL"], amqp_url=env["AMQP_URL"], settings=settings)
         try:
             await asyncio.to_thread(own.up, ["scheduler", "gateway"])
-            async with grpc.aio.insecure_channel(own.address("gateway")) as channel:
+            async with connected(own.address("gateway")) as channel:
                 yield Annex(own, wire, Office(channel))
         finally:
             await asyncio.to_thread(remove, own)

@@ -159,8 +159,8 @@ async def furnished(stack: Stack, names: Collection[str]) -> AsyncIterator[House
     try:
         await asyncio.to_thread(stack.up, names)
         async with (
-            grpc.aio.insecure_channel(stack.address("gateway"), options=_OPTIONS) as channel,
-            grpc.aio.insecure_channel(stack.address("provider"), options=_OPTIONS) as provider_channel,
+            connected(stack.address("gateway")) as channel,
+            connected(stack.address("provider")) as provider_channel,
         ):
             yield House(stack, channel, provider_channel)
     finally:
@@ -168,8 +168,8 @@ async def furnished(stack: Stack, names: Collection[str]) -> AsyncIterator[House
 
 
 def remove(stack: Stack) -> None:
-    """Ends and removes it all. The services are killed: how they stop has a test of its own."""
-    for name in SERVICES:
+    """Ends and removes it all. What need not survive is killed: how services stop has a test of its own."""
+    for name in (*SERVICES, "rabbitmq"):
         stack.kill(name)
     stack.clean()
 
@@ -193,8 +193,17 @@ def shared_addresses(stack: Stack, services: Sequence[str]) -> dict[str, str]:
     return {f"{name.upper()}_ADDRESS": stack.address(name) for name in services}
 
 
-# A restarted gateway is found again at once.
-_OPTIONS: Final = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500))
+# A restarted process is found again at once; a proxy for the outside world knows none of ours.
+_OPTIONS: Final = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+def connected(address: str) -> grpc.aio.Channel:
+    """A channel to one of our processes."""
+    return grpc.aio.insecure_channel(address, options=_OPTIONS)
 
 
 def _read(url: str) -> str:

@@ -181,7 +181,7 @@ async def test_a_database_gone_and_back_costs_only_time(island: Island) -> None:
         await house.kill("postgres")
         for name in WITH_DATABASE:
             await house.stops_serving(name)
-        assert await house.serves("gateway")
+        await eventually(lambda: house.serves("gateway"))
         assert (await refusal(office.reservation(held))).code == grpc.StatusCode.UNAVAILABLE
         # The broker has the commands: they wait.
         paying = await office.pay(held, wait_s=1)

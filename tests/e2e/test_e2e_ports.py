@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2 as reflection
 
-from tests.e2e.house import SERVICES, House
+from tests.e2e.house import SERVICES, House, connected
 
 OWN_SERVICES = {
     "gateway": {"ticketrush.v1.TicketingService", "ticketrush.v1.CatalogService"},
@@ -25,7 +24,7 @@ ALL_HAVE = {"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grp
 
 async def reflect(address: str, version: str, request: reflection.ServerReflectionRequest) -> list[str]:
     """Names of the services, or of the files, that reflection of this version shows."""
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with connected(address) as channel:
         # v1 has the messages of v1alpha under another name.
         call = channel.stream_stream(
             f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
@@ -52,7 +51,7 @@ async def test_reflection_shows_what_is_served(house: House, name: str, version:
 
 @pytest.mark.parametrize("name", SERVICES)
 async def test_health_is_serving_as_a_whole_and_by_service(house: House, name: str) -> None:
-    async with grpc.aio.insecure_channel(house.stack.address(name)) as channel:
+    async with connected(house.stack.address(name)) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs know no methods
         for service in ("", *OWN_SERVICES[name]):
             answer = await health.Check(health_pb2.HealthCheckRequest(service=service))

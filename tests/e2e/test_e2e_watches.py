@@ -45,6 +45,18 @@ async def test_a_watch_shows_what_was_before_it_began_then_each_change_and_ends(
         assert shown[0].version < shown[1].version
 
 
+async def test_a_watch_may_begin_before_the_decision(office: Office) -> None:
+    sale = await office.put_on_sale(20)
+    accepted = await asyncio.gather(*(office.reserve(sale, "ada", [seat], wait_s=0) for seat in sale.tickets))
+    for one in accepted:
+        states = [Reservation.STATE_UNSPECIFIED]
+        async for shown in watch(office, one):
+            states.append(shown.state)
+            if shown.state == Reservation.STATE_HELD:
+                break
+        assert states[-2] in (Reservation.STATE_UNSPECIFIED, Reservation.STATE_PENDING)
+
+
 async def test_a_watch_of_what_is_over_shows_it_and_ends(office: Office) -> None:
     sale = await office.put_on_sale()
     cancelled = await office.cancel(await office.held(sale, "ada"))
