@@ -62,13 +62,16 @@ async def test_a_statement_that_takes_its_time_is_not_taken_for_silence(distant:
     await nap(distant)
 
 
-async def test_connections_that_died_with_others_are_handed_to_nobody(wire: Proxy, distant: Database) -> None:
+async def test_one_silent_connection_is_enough_to_give_up_those_that_died_with_it(
+    wire: Proxy, distant: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     async with running(distant.run()):
         await until(lambda: distant.up)
         wire.forget()
         await until(lambda: not distant.up)
         await until(lambda: distant.up)
         await asyncio.gather(*(nap(distant) for _ in range(4)))
+    assert sum("silent" in record.message for record in caplog.records) == 1
 
 
 async def nap(database: Database) -> None:
