@@ -77,7 +77,7 @@ def print_table(found: Sequence[tuple[Waiting, str]]) -> None:
             str(one.reservation_id),
             one.buyer_id,
             one.state,
-            written(one.amount_minor, one.currency),
+            written(one.amount_minor, one.currency) if one.amount_minor else "all that is due",
             str(timedelta(seconds=round(one.age_s))),
             str(one.attempts),
             f"{one.due_time:%H:%M:%S}",
