@@ -63,6 +63,8 @@ class ReservationsServicer(ReservationsServiceServicer):
 def _openings(asked: Sequence[internal.Opening]) -> list[Opening]:
     if not 1 <= len(asked) <= OPENINGS_MAX:
         raise invalid({"openings": f"must have 1 to {OPENINGS_MAX} entries"})
+    if any(one.amount_minor < 0 for one in asked):
+        raise invalid({"openings": "must not have negative amounts"})
     try:
         return [
             Opening(UUID(one.payment_id), UUID(one.reservation_id), one.buyer_id, one.amount_minor) for one in asked

@@ -37,18 +37,15 @@ class Sweeps:
         """Cancels reservations of a cancelled event, at most CALL_OFF_BATCH_MAX; 0 when every event is settled."""
 
         async def decision(conn: store.Connection, books: Books) -> int:
-            event_id = await sql.event_to_settle(conn)
-            if event_id is None:
-                return 0
-            ids = await sql.reservations_of_event(conn, event_id, CALL_OFF_BATCH_MAX)
-            if not ids:
+            while event_id := await sql.event_to_settle(conn):
+                if ids := await sql.reservations_of_event(conn, event_id, CALL_OFF_BATCH_MAX):
+                    await store.lock_reservations(conn, books, ids)
+                    await store.lock_what_they_hold(conn, books)
+                    for reservation in books.reservations.values():
+                        holds.call_off(books, reservation)
+                    return len(ids)
                 await sql.mark_settled(conn, event_id)
-                return 1
-            await store.lock_reservations(conn, books, ids)
-            await store.lock_what_they_hold(conn, books)
-            for reservation in books.reservations.values():
-                holds.call_off(books, reservation)
-            return len(ids)
+            return 0
 
         return await self._desk.decide(decision)
 

@@ -20,7 +20,7 @@ CREATE TABLE event (
 CREATE INDEX event_by_create_time ON event (create_time DESC, event_id DESC);
 CREATE INDEX event_to_settle ON event (event_id) WHERE state = 'CANCELLED' AND NOT settled;
 
--- Summed over its slots this is the event's count: each process writes a slot of its own, so a rush makes no hot row.
+-- Summed over its slots this is the event's count: each connection writes one of several, so a rush makes no hot row.
 CREATE TABLE event_count (
     event_id uuid NOT NULL,
     slot smallint NOT NULL,

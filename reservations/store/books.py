@@ -44,12 +44,26 @@ async def read_clock(conn: Connection, books: Books) -> None:
     [(books.now,)] = await cursor.fetchall()
 
 
+def event_lock(event_id: str) -> str:
+    """SQL for the key of an event's advisory lock."""
+    return f"hashtextextended({event_id}::text, 0)"
+
+
 async def lock_events(conn: Connection, books: Books, event_ids: Collection[UUID]) -> None:
-    """Events stay as they are until the transaction ends: closing and cancelling wait, other decisions do not."""
+    """Events stay as they are until the transaction ends: closing and cancelling wait, other decisions do not.
+
+    By a lock beside the row, for those are granted in the order of asking: decisions that share the row's own lock
+    would overtake an organiser who wants to close it for as long as the rush lasts.
+    """
+    await conn.execute(
+        f"""SELECT pg_advisory_xact_lock_shared({event_lock("event_id")})
+            FROM (SELECT event_id FROM unnest(%s::uuid[]) AS asked (event_id) ORDER BY event_id) AS ascending""",  # noqa: S608 - constant
+        (list(event_ids),),
+    )
     cursor = await conn.execute(
         """SELECT event_id, currency, hold_duration, payment_grace, instalment_hold, max_tickets_per_buyer,
                   sale_start_time, sale_end_time, state
-           FROM event WHERE event_id = ANY(%s) ORDER BY event_id FOR SHARE""",
+           FROM event WHERE event_id = ANY(%s)""",
         (list(event_ids),),
     )
     rows: list[Any] = await cursor.fetchall()

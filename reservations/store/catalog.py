@@ -7,7 +7,7 @@ from uuid import UUID
 
 from reservations.domain.model import EventState
 from reservations.keyset import Position
-from reservations.store.books import Connection
+from reservations.store.books import Connection, event_lock
 
 
 @dataclass(slots=True, frozen=True)
@@ -46,7 +46,7 @@ _COLUMNS: Final = f"event_id, currency, state, create_time, version, {_TERMS}"
 _TERMS_BEGIN: Final = 5
 _TERMS_END: Final = _TERMS_BEGIN + len(fields(Terms))
 
-# Every process counts in a slot of its own; the sum holds.
+# Each connection counts in one of several slots; the sum holds.
 _WITH_COUNTS: Final = f"""
     SELECT {_COLUMNS}, available, held, sold
     FROM found CROSS JOIN LATERAL (
@@ -87,6 +87,7 @@ async def event(conn: Connection, event_id: UUID) -> CatalogEvent | None:
 
 async def lock_event(conn: Connection, event_id: UUID) -> CatalogEvent | None:
     """The event, locked: decisions that sell its tickets have ended, new ones wait. Its counts are not read."""
+    await conn.execute(f"SELECT pg_advisory_xact_lock({event_lock('%s')})", (event_id,))
     cursor = await conn.execute(
         f"SELECT {_COLUMNS} FROM event WHERE event_id = %s FOR UPDATE",  # noqa: S608 - constant columns
         (event_id,),

@@ -6,10 +6,13 @@ from uuid import UUID
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from psycopg.errors import LockNotAvailable
 
 from chassis.database import Database
 from contract import keys
 from contract.ids import derived_id
+from reservations.domain.model import Books
+from reservations.store.books import lock_events
 from tests.chassis.broker import channel_to, next_message
 from tests.reservations.organiser import (
     CatalogStub,
@@ -75,12 +78,27 @@ async def test_an_unknown_event_is_not_found(catalog: CatalogStub) -> None:
 async def test_closing_waits_for_a_decision_under_way(catalog: CatalogStub, database: Database) -> None:
     event = await create_event(catalog)
     async with database.transaction() as decision:
-        await decision.execute("SELECT FROM event WHERE event_id = %s FOR SHARE", (event.event_id,))
+        await lock_events(decision, Books(), [UUID(event.event_id)])
         closing = asyncio.ensure_future(
             catalog.CloseEvent(pb.CloseEventRequest(request_id=new_id(), event_id=event.event_id))
         )
         await someone_waits_for_a_lock(database)
         assert not closing.done()
+    assert (await closing).event.state == pb.Event.STATE_CLOSED
+
+
+async def test_an_organiser_who_waits_to_close_is_not_overtaken(catalog: CatalogStub, database: Database) -> None:
+    event = await create_event(catalog)
+    event_id = UUID(event.event_id)
+    async with database.transaction() as decision, database.transaction() as newcomer:
+        await lock_events(decision, Books(), [event_id])
+        closing = asyncio.ensure_future(
+            catalog.CloseEvent(pb.CloseEventRequest(request_id=new_id(), event_id=event.event_id))
+        )
+        await someone_waits_for_a_lock(database)
+        await newcomer.execute("SET LOCAL lock_timeout = '100ms'")
+        with pytest.raises(LockNotAvailable):
+            await lock_events(newcomer, Books(), [event_id])
     assert (await closing).event.state == pb.Event.STATE_CLOSED
 
 

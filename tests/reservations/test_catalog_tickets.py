@@ -8,6 +8,8 @@ import pytest
 
 from chassis.database import Database
 from contract.ids import ticket_id
+from reservations.domain.model import Books
+from reservations.store.books import lock_events
 from tests.reservations.organiser import (
     CatalogStub,
     TicketingStub,
@@ -147,7 +149,8 @@ async def test_adding_tickets_keeps_no_buyer_waiting(catalog: CatalogStub, datab
         adding = asyncio.ensure_future(create_tickets(catalog, event.event_id, grid(1, 4)))
         await someone_waits_for_a_lock(database)
         async with database.transaction() as decision:
-            await decision.execute("SELECT FROM event WHERE event_id = %s FOR SHARE NOWAIT", (event.event_id,))
+            await decision.execute("SET LOCAL lock_timeout = '100ms'")
+            await lock_events(decision, Books(), [UUID(event.event_id)])
     refused = await refusal(adding)
     assert refused.reason == "SEAT_EXISTS"
     assert "seat 4 in row 1" in refused.message

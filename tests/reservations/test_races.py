@@ -10,6 +10,7 @@ from reservations.domain import holds
 from reservations.domain.model import Books
 from reservations.handlers.opening import Opening
 from reservations.store import books as store
+from reservations.store.catalog import lock_event
 from tests.reservations.core import HOLD_IS_OVER, Service, Shop
 from tests.reservations.organiser import someone_waits_for_a_lock
 from tests.reservations.sayings import BOB, Hall, approved, cancel, claim, rejected, reserve
@@ -172,6 +173,7 @@ async def test_whoever_finds_an_event_being_closed_waits_and_buys_nothing(
     at = await scene(shop)
     await at.expire(shop.one)
     async with shop.two.database.pool.connection() as conn:
+        await lock_event(conn, UUID(str(at.hall.event_id)))
         await conn.execute("UPDATE event SET state = 'CLOSED' WHERE event_id = %s", (at.hall.event_id,))
         buying = asyncio.create_task(getattr(at, doing)(shop.one))
         await someone_waits_for_a_lock(shop.two.database)
