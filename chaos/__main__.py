@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import signal
 import sys
 import tempfile
 from collections.abc import Collection, Sequence
@@ -59,6 +60,10 @@ def main(
 
 
 async def _play(cells: Sequence[Cell], seed: str, required: Collection[str], out: Path) -> Run:
+    playing = asyncio.current_task()
+    if playing is not None:
+        # As Ctrl-C does: the stack never outlives the run.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
     system = System(Path(tempfile.mkdtemp(prefix="ticketrush-chaos-")))
     results: list[Result] = []
     try:
