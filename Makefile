@@ -70,6 +70,9 @@ bench-smoke: up ## a first honest measurement through the public API
 proof-crashes: venv ## end processes at every point between two steps, in every scenario (ARGS="payments charge": only some)
 	@$(BIN)/python -m tests.proof.crash_matrix $(ARGS)
 
+proof-guards: venv ## take out each guard, in a copy, and see that its tests fail (ARGS="lock": only some)
+	@$(BIN)/python -m tests.proof.guards $(ARGS)
+
 proof-model: venv ## drive the real handlers and SQL in lockstep with the exhaustive model (SECONDS=600: for so long)
 	@PROOF_MODEL_SECONDS=$(or $(SECONDS),300) $(BIN)/pytest tests/proof/test_against_model.py --durations=1
 
@@ -85,4 +88,4 @@ venv:
 generate = $(PROTOC) --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
 
 .PHONY: help demo up down status logs test verify lint types contract fresh-gen containers gen baseline fmt bench-smoke \
-	proof-crashes proof-model clean venv
+	proof-crashes proof-guards proof-model clean venv

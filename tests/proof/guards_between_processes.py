@@ -1,0 +1,191 @@
+"""Guards of payments, of what processes say to each other, and of the clock."""
+
+from typing import Final
+
+from tests.proof.guard import Edit, Guard
+
+PROCESSOR: Final = "payments/processor.py"
+STORE: Final = "payments/store.py"
+OUTBOX: Final = "chassis/outbox.py"
+JOBS: Final = "scheduler/jobs.py"
+
+PAYMENTS: Final = (
+    Guard(
+        "a charge is given up only behind a tombstone",
+        (
+            Edit(
+                PROCESSOR,
+                "    request = pb.CancelChargeRequest(payment_id=str(payment.payment_id))\n",
+                "    return Refused(reason)\n"
+                "    request = pb.CancelChargeRequest(payment_id=str(payment.payment_id))\n",
+            ),
+        ),
+        ("tests/payments/test_unanswered.py::test_a_charge_that_lands_after_it_was_given_up_takes_no_money",),
+    ),
+    Guard(
+        "charges of one payment have one idempotency key",
+        (
+            Edit(
+                PROCESSOR,
+                "pb.ChargeRequest(\n        payment_id=str(payment.payment_id),",
+                "pb.ChargeRequest(\n        payment_id=str(__import__('uuid').uuid4()),",
+            ),
+        ),
+        ("tests/payments/test_unanswered.py::test_a_lost_reply_is_asked_for_again_and_charges_once",),
+    ),
+    Guard(
+        "a charge without an answer is not refused",
+        (
+            Edit(
+                PROCESSOR,
+                "        if error.code() not in _WRONG_CALL:\n            return Unanswered(_problem(error))\n",
+                "        if error.code() not in _WRONG_CALL:\n"
+                "            return Refused(reasons.PROVIDER_UNAVAILABLE)\n",
+            ),
+        ),
+        ("tests/payments/test_unanswered.py::test_a_lost_reply_is_asked_for_again_and_charges_once",),
+    ),
+    Guard(
+        "a payment is charged only when it was opened",
+        (Edit("payments/charger.py", "                if refused is None:\n", "                if True:\n"),),
+        ("tests/payments/test_pay.py::test_a_payment_that_reservations_refuse_is_never_charged",),
+    ),
+    Guard(
+        "a leased payment is left to its process",
+        (Edit(STORE, "WHERE state = {state} AND due_time <= clock_timestamp()", "WHERE state = {state}"),),
+        ("tests/payments/test_crash.py::test_nobody_else_takes_a_payment_before_its_lease_runs_out",),
+    ),
+    Guard(
+        "a Pay with another body is told apart",
+        (Edit("payments/repeats.py", "elif not is_same_request(payment, request):", "elif False:"),),
+        ("tests/payments/test_reused_request_id.py::test_another_body_is_refused",),
+    ),
+    Guard(
+        "only a pending payment is settled",
+        (
+            Edit(
+                "payments/domain.py",
+                "    if payment.state is not PaymentState.PENDING:\n        return None\n    known",
+                "    known",
+            ),
+        ),
+        ("tests/payments/test_crash.py::test_a_result_that_comes_late_or_again_changes_nothing",),
+    ),
+    Guard(
+        "money moves only with its ledger entries",
+        (Edit("payments/moves.py", "    if entries:\n", "    if not entries:\n"),),
+        ("tests/payments/test_pay.py::test_a_payment_is_approved_with_history_fact_and_ledger",),
+    ),
+)
+
+MESSAGES: Final = (
+    Guard(
+        "what is committed is owed: the outbox",
+        (Edit(OUTBOX, "FROM written WHERE routing_key IS NOT NULL", "FROM written WHERE false"),),
+        ("tests/chassis/test_outbox.py::test_a_process_that_dies_after_its_commit_is_spoken_for",),
+    ),
+    Guard(
+        "what another process is saying is left to it",
+        (
+            Edit(
+                OUTBOX,
+                "SELECT history_id FROM outbox WHERE lease_time < statement_timestamp()",
+                "SELECT history_id FROM outbox",
+            ),
+        ),
+        ("tests/chassis/test_outbox.py::test_what_another_process_is_saying_is_left_to_it",),
+    ),
+    Guard(
+        "only what was confirmed is no longer owed",
+        (Edit(OUTBOX, "if not future.cancelled() and future.exception() is None:", "if True:"),),
+        ("tests/chassis/test_outbox.py::test_what_the_broker_never_confirmed_is_said_again",),
+    ),
+    Guard(
+        "nothing is said before its commit",
+        (
+            Edit(
+                "reservations/handlers/desk.py",
+                "                    written = await self.outbox.write(conn, list(records(books.steps)))\n",
+                "                    written = await self.outbox.write(conn, list(records(books.steps)))\n"
+                "                    self.outbox.publish(written)\n",
+            ),
+        ),
+        ("tests/reservations/test_telling.py::test_nothing_is_said_of_what_was_rolled_back",),
+    ),
+    Guard(
+        "a message is acked behind its commit",
+        (
+            Edit(
+                "chassis/intake.py",
+                "                await settle(batch)\n                await self._ack(batch)\n",
+                "                await self._ack(batch)\n                await settle(batch)\n",
+            ),
+        ),
+        ("tests/chassis/test_consumer.py::test_a_message_is_acked_only_after_its_handler_returned",),
+    ),
+    Guard(
+        "what has a required consumer is mandatory",
+        (Edit("chassis/publisher.py", "mandatory = lane.key in self._mandatory", "mandatory = False"),),
+        ("tests/chassis/test_publisher.py::test_what_nobody_is_bound_to_take_is_not_taken",),
+    ),
+    Guard(
+        "a confirm is awaited",
+        (
+            Edit(
+                "chassis/sender.py",
+                "await self.link.channel(connection, confirms=True)",
+                "await self.link.channel(connection)",
+            ),
+        ),
+        ("tests/chassis/test_publisher.py::test_a_full_queue_refuses",),
+    ),
+    Guard(
+        "a poisoned envelope takes no other along",
+        (Edit("chassis/attempts.py", "if is_transient(error) or len(envelopes) == 1:", "if True:"),),
+        ("tests/chassis/test_consumer.py::test_an_error_of_the_batch_is_looked_for_by_halves",),
+    ),
+    Guard(
+        "a suspect is taken alone",
+        (Edit("chassis/intake.py", "return delivery.redeliveries >= ALONE_AFTER_REDELIVERIES", "return False"),),
+        ("tests/chassis/test_consumer.py::test_a_message_that_came_back_three_times_is_taken_alone",),
+    ),
+    Guard(
+        "a database that is gone is waited for",
+        (Edit("chassis/attempts.py", "            if is_database_down(error):\n", "            if False:\n"),),
+        ("tests/chassis/test_consumer.py::test_a_database_that_is_gone_is_waited_for",),
+    ),
+    Guard(
+        "a Pay is not answered before its money is anywhere",
+        (
+            Edit(
+                "gateway/waiters.py",
+                'if outcome.HasField("payment") and outcome.payment.state in _UNDECIDED:',
+                "if False:",
+            ),
+        ),
+        ("tests/gateway/test_gateway_writes.py::test_pay_is_not_answered_by_a_payment_that_is_undecided",),
+    ),
+)
+
+CLOCK: Final = (
+    Guard(
+        "the sweep runs",
+        (Edit(JOBS, "            (self.release_due_holds, SWEEP_INTERVAL_S),\n", ""),),
+        ("tests/scheduler/test_jobs.py::test_a_hold_whose_time_is_over_is_released",),
+    ),
+    Guard(
+        "openings without an outcome are asked after",
+        (Edit(JOBS, "            (self.reconcile_openings, RECONCILE_INTERVAL_S),\n", ""),),
+        ("tests/scheduler/test_jobs.py::test_payments_are_asked_for_outcomes_that_are_missing",),
+    ),
+    Guard(
+        "refunds that are due are asked for again",
+        (Edit(JOBS, "            (self.reconcile_refunds, RECONCILE_INTERVAL_S),\n", ""),),
+        ("tests/scheduler/test_jobs.py::test_refunds_that_are_due_are_asked_for_again",),
+    ),
+    Guard(
+        "events called off are settled",
+        (Edit(JOBS, "            (self.call_off_events, SWEEP_INTERVAL_S),\n", ""),),
+        ("tests/scheduler/test_jobs.py::test_an_event_called_off_is_settled",),
+    ),
+)
