@@ -127,7 +127,7 @@ TICKETS_AND_MONEY: Final = (
     Guard(
         "a refund without debt is an alarm",
         (Edit(MONEY, "if credit is None or credit.state is not CreditState.REFUND_DUE:", "if credit is None:"),),
-        ("tests/reservations/test_money.py::test_a_refund_that_was_never_due_is_an_alarm_and_changes_nothing",),
+        ("tests/reservations/test_money.py::test_each_outcome_takes_its_arrow_once_and_no_other",),
     ),
     Guard(
         "the limit per buyer is checked",
@@ -137,7 +137,7 @@ TICKETS_AND_MONEY: Final = (
     Guard(
         "a Reserve that waited too long becomes no hold",
         (Edit(HOLDS, "if books.now - command.occur_time > COMMAND_AGE_MAX:", "if False:"),),
-        ("tests/reservations/test_holds.py::test_a_command_is_old_only_beyond_the_greatest_age",),
+        ("tests/reservations/test_holds.py::test_of_several_reasons_to_refuse_the_first_in_the_order_is_told",),
     ),
     Guard(
         "charges keep tickets no longer than the hard limit",

@@ -24,6 +24,8 @@ CALLS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "gateway": ("publish", "confirm", "outcome"),
 }
 
+RECONCILE_INTERVAL_S: Final = 0.5
+
 Function = Callable[..., Any]
 # Blows the fuse for a call, of whose arguments and result it is told: which of its kind, and about whom.
 Judge = Callable[..., tuple[str, Iterable[str | UUID]]]
@@ -51,6 +53,9 @@ def install(service: str, point: str, fuse: Fuse) -> None:
     elif point == "publish-after":
         _wrap("chassis.sender", "Sender.send", lambda send: _when_it_has_left(send, fuse))
     elif point.startswith("reconcile-"):
+        # Often enough to find a charge under way that is overdue.
+        jobs: Any = importlib.import_module("scheduler.jobs")
+        jobs.RECONCILE_INTERVAL_S = RECONCILE_INTERVAL_S
         place = Place("", "", _asked, behind=point == "reconcile-after")
         _wrap("scheduler.jobs", "Jobs.start", lambda start: _asking(start, place, fuse))
     else:

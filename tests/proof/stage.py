@@ -133,13 +133,15 @@ class Stage:
         return shown
 
     async def time_is_over(self, held: pb.Reservation) -> None:
-        """An hour passes for this reservation; the sweep has yet to come."""
-        await self.house.rows(
+        """An hour passes for this reservation; sweep and reconcilers have yet to come."""
+        for sql in (
             """UPDATE reservations.reservation SET create_time = create_time - span, expire_time = expire_time - span,
                    release_time = release_time - span, instalment_time = instalment_time - span
                FROM (SELECT interval '1 h' AS span) AS passed WHERE reservation_id = %s""",
-            UUID(held.reservation_id),
-        )
+            """UPDATE reservations.credit SET open_time = open_time - span, reconcile_time = reconcile_time - span
+               FROM (SELECT interval '1 h' AS span) AS passed WHERE reservation_id = %s""",
+        ):
+            await self.house.rows(sql, UUID(held.reservation_id))
 
     async def charged(self, reservation: pb.Reservation) -> list[tuple[int, int]]:
         """What the card processor charged and refunded for it, by charge, in order of amount."""
