@@ -80,9 +80,17 @@ PAYMENTS: Final = (
 
 MESSAGES: Final = (
     Guard(
+        "a commit is not cut short",
+        (Edit("chassis/database.py", "await asyncio.shield(commit)", "await commit"),),
+        ("tests/chassis/test_transactions.py::test_a_commit_under_way_is_not_cut_short_when_its_task_is_cancelled",),
+    ),
+    Guard(
         "what is committed is owed: the outbox",
         (Edit(OUTBOX, "FROM written WHERE routing_key IS NOT NULL", "FROM written WHERE false"),),
-        ("tests/chassis/test_outbox.py::test_a_process_that_dies_after_its_commit_is_spoken_for",),
+        (
+            "tests/chassis/test_outbox.py::test_a_process_that_dies_after_its_commit_is_spoken_for",
+            "tests/proof/test_crash_points.py::test_processes_that_end_at_their_points_leave_no_zombie_and_no_ghost",
+        ),
     ),
     Guard(
         "what another process is saying is left to it",
