@@ -180,7 +180,7 @@ async def _opened(url: str) -> Databases:
 
 @pytest.mark.timeout(SECONDS + 240)
 def test_after_every_move_the_real_system_and_the_model_are_in_the_same_world(
-    databases: Databases, run: Run, record_property: Callable[[str, object], None]
+    databases: Databases, run: Run, pytestconfig: pytest.Config
 ) -> None:
     taken: Counter[str] = Counter()
     machine = type("Lockstep", (Lockstep,), {"run": staticmethod(run), "databases": databases, "taken": taken})
@@ -192,11 +192,13 @@ def test_after_every_move_the_real_system_and_the_model_are_in_the_same_world(
         suppress_health_check=list(HealthCheck),
     )
     end = time.monotonic() + SECONDS
-    for round_number in itertools.count():
+    for rounds in itertools.count(1):
         # Each round has ways of its own, the same in every run.
-        run_state_machine_as_test(seed(round_number)(machine), settings=way)
+        run_state_machine_as_test(seed(rounds)(machine), settings=way)
         if time.monotonic() > end:
             break
-    record_property("rare ways taken", dict(taken))
+    if SECONDS >= LONG_FROM_S:
+        shown = ", ".join(f"{rare}: {taken[rare]}" for rare in RARE)
+        pytestconfig.get_terminal_writer().line(f"\n{rounds} rounds of {WAYS_PER_ROUND} ways; {shown}")
     missed = [rare for rare in RARE if not taken[rare]]
     assert not missed or SECONDS < LONG_FROM_S, f"not taken once in {SECONDS} s: {missed}; taken: {taken}"
