@@ -127,12 +127,11 @@ _HISTORY: Final = (
     """
     SELECT 'outbox row ' || history_id || ' tells of nothing'
     FROM outbox LEFT JOIN history USING (history_id) WHERE routing_key IS NULL""",
+    # A difference of sets: joined, a thousand refunds of just now would be looked up one by one.
     """
     SELECT 'payment ' || payment_id || ' must go back and payments was never told'
-    FROM credit LEFT JOIN (
-        SELECT DISTINCT subject_id AS payment_id, true AS said FROM history WHERE kind = 'REFUND_REQUESTED'
-    ) AS asked USING (payment_id)
-    WHERE state IN ('REFUND_DUE', 'REFUNDED') AND said IS NULL""",
+    FROM (SELECT payment_id FROM credit WHERE state IN ('REFUND_DUE', 'REFUNDED')
+          EXCEPT SELECT subject_id FROM history WHERE kind = 'REFUND_REQUESTED') AS untold""",
 )
 
 _REPEATS: Final = (
