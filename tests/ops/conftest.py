@@ -48,3 +48,16 @@ def office(house: House) -> Office:
 def desk(house: House) -> Desk:
     """Where an operator of the house types."""
     return Desk(house.stack.env)
+
+
+UNWRITABLE = "this cannot be noted"
+
+
+@pytest.fixture
+async def unwritable(house: House) -> AsyncIterator[str]:
+    """A reason with which no audit entry can be written."""
+    for schema in ("reservations", "payments"):
+        await house.rows(f"ALTER TABLE {schema}.audit_entry ADD CONSTRAINT drill CHECK (reason <> '{UNWRITABLE}')")
+    yield UNWRITABLE
+    for schema in ("reservations", "payments"):
+        await house.rows(f"ALTER TABLE {schema}.audit_entry DROP CONSTRAINT drill")

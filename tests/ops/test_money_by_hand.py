@@ -27,7 +27,9 @@ async def test_a_charge_without_an_answer_is_stuck_and_the_processor_says_what_b
     await office.becomes(held, Reservation.STATE_CONFIRMED)
 
 
-async def test_a_refund_that_the_processor_refuses_is_settled_by_hand(house: House, office: Office, desk: Desk) -> None:
+async def test_a_refund_that_the_processor_refuses_is_settled_by_hand(
+    house: House, office: Office, desk: Desk, unwritable: str
+) -> None:
     held = await office.held(await office.put_on_sale(), "ivy")
     paid = (await office.pay(held, card="pm_card_refund_refused")).payment
     await office.refund(held)
@@ -39,6 +41,9 @@ async def test_a_refund_that_the_processor_refuses_is_settled_by_hand(house: Hou
 
     await eventually(refused)
     await _expect_refused_when_the_processor_gave_it_back(house, desk, paid.payment_id)
+    unnoted = await desk.change("refunds", "settle", paid.payment_id, reason=unwritable)
+    assert unnoted.code == 3
+    assert (await office.payment(paid)).state == Payment.STATE_REFUND_DUE, "what cannot be noted is not done"
 
     typed = await desk.change("refunds", "settle", paid.payment_id, reason="bank transfer 4711")
     assert typed.code == 0, typed

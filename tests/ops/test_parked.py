@@ -240,8 +240,19 @@ async def test_what_cannot_be_settled_is_refused_whole(house: House, desk: Desk,
     assert (await desk.change("parked", verb)).code == 1, "neither names nor a queue"
     assert (await desk.change("parked", verb, "elsewhere/1")).code == 2
     assert (await desk.type("parked", verb, name)).code == 2, "without a reason"
+    assert (await desk.change("parked", verb, name, reason=" ")).code == 2, "with an empty one"
     assert (await desk.change("parked", "discard", name)).code == 0
     assert (await desk.change("parked", verb, name)).code == 1, "settled already"
+
+
+@pytest.mark.parametrize("verb", ["redrive", "discard"])
+async def test_what_cannot_be_noted_is_not_done(house: House, desk: Desk, unwritable: str, verb: str) -> None:
+    envelope = poison()
+    name = await park(house, "payments", aside(envelope, REFUNDS, keys.REFUND_REQUESTED))
+    assert (await desk.change("parked", verb, name, reason=unwritable)).code == 3
+    rows = await parked(house, "payments", message_id=envelope.message_id)
+    assert {row["state"] for row in rows} == {"PARKED"}
+    assert (await desk.change("parked", "discard", name)).code == 0
 
 
 async def test_the_audit_cannot_be_rewritten(house: House) -> None:
