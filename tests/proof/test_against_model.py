@@ -180,7 +180,7 @@ async def _opened(url: str) -> Databases:
 
 @pytest.mark.timeout(SECONDS + 240)
 def test_after_every_move_the_real_system_and_the_model_are_in_the_same_world(
-    databases: Databases, run: Run, pytestconfig: pytest.Config
+    databases: Databases, run: Run, capsys: pytest.CaptureFixture[str], pytestconfig: pytest.Config
 ) -> None:
     taken: Counter[str] = Counter()
     machine = type("Lockstep", (Lockstep,), {"run": staticmethod(run), "databases": databases, "taken": taken})
@@ -199,6 +199,7 @@ def test_after_every_move_the_real_system_and_the_model_are_in_the_same_world(
             break
     if SECONDS >= LONG_FROM_S:
         shown = ", ".join(f"{rare}: {taken[rare]}" for rare in RARE)
-        pytestconfig.get_terminal_writer().line(f"\n{rounds} rounds of {WAYS_PER_ROUND} ways; {shown}")
+        with capsys.disabled():
+            pytestconfig.get_terminal_writer().line(f"\n{rounds} rounds of {WAYS_PER_ROUND} ways; {shown}")
     missed = [rare for rare in RARE if not taken[rare]]
     assert not missed or SECONDS < LONG_FROM_S, f"not taken once in {SECONDS} s: {missed}; taken: {taken}"
