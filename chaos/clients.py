@@ -12,6 +12,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from chaos.record import OK, UNANSWERED, Answer, Record, Request, Sight, told_payment, told_reservation
+from chassis import channels
 from chassis.errors import DETAILS_KEY
 from ticketrush.v1 import ticketing_pb2 as pb
 from ticketrush.v1.catalog_pb2_grpc import CatalogServiceStub
@@ -31,22 +32,12 @@ WAIT_S: Final = 2.0
 # The only section of the house.
 SECTION: Final = "floor"
 
-_OPTIONS: Final = (
-    # Each a connection of its own.
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    # A connection on which nothing comes back is given up.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-)
 
 
 def dial(address: str) -> grpc.aio.Channel:
     """A channel to the gateway, to be made in the loop that uses it."""
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    # Each a connection of its own, as callers on different machines have.
+    return channels.dial(address, ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,11 @@ from chassis.interceptor import CallInterceptor
 log = logging.getLogger(__name__)
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+# A caller that went silent is given up, with its streams.
+KEEPALIVE_MS = 20_000
+KEEPALIVE_TIMEOUT_MS = 10_000
+# How often callers may ask whether we are still there; the default takes more than one ping in 5 minutes for an attack.
+PING_INTERVAL_MIN_MS = 5_000
 HEALTH_INTERVAL_S = 0.25
 KEEPALIVE_MS = 30_000
 KEEPALIVE_TIMEOUT_MS = 5_000
@@ -27,7 +32,14 @@ _OPTIONS = (
     # A peer that is gone without a word keeps its streams no longer than this.
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    # See chassis/channels.py.
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.http2.min_ping_interval_without_data_ms", CLIENT_PING_INTERVAL_MS),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    # See chassis/channels.py.
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.http2.min_ping_interval_without_data_ms", PING_INTERVAL_MIN_MS),
     # Two processes on one port would share its calls by chance.
     ("grpc.so_reuseport", 0),
 )

@@ -5,6 +5,7 @@ from typing import Final, TypeVar
 
 import grpc
 
+from chassis.channels import dial
 from chassis.interceptor import Context
 from chassis.server import MESSAGE_BYTES_MAX
 from gateway.deadlines import left_s
@@ -13,13 +14,9 @@ from ticketrush.v1.ticketing_pb2_grpc import TicketingServiceStub
 
 FORWARD_TIMEOUT_S: Final = 10.0
 ATTEMPTS_MAX: Final = 5
-RECONNECT_BACKOFF_MS: Final = 100
-RECONNECT_BACKOFF_MAX_MS: Final = 1_000
-KEEPALIVE_MS: Final = 20_000
-KEEPALIVE_TIMEOUT_MS: Final = 5_000
 
 # Every forwarded call is a read or idempotent by its request_id, so any may be tried again. One that finds no
-# connection waits for it: a restarted service is found within RECONNECT_BACKOFF_MAX_MS, or the deadline passes.
+# connection waits for it: a restarted service is found within a second, or the deadline passes.
 _SERVICE_CONFIG = {
     "methodConfig": [
         {
@@ -37,13 +34,6 @@ _SERVICE_CONFIG = {
 }
 _OPTIONS = (
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-    ("grpc.initial_reconnect_backoff_ms", RECONNECT_BACKOFF_MS),
-    ("grpc.min_reconnect_backoff_ms", RECONNECT_BACKOFF_MS),
-    ("grpc.max_reconnect_backoff_ms", RECONNECT_BACKOFF_MAX_MS),
-    # A service that moved to another address under its name.
-    ("grpc.dns_min_time_between_resolutions_ms", RECONNECT_BACKOFF_MAX_MS),
-    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
 )
@@ -56,8 +46,8 @@ class Owners:
     """Stubs of the services that own reservations, payments and the catalogue. Made within the loop that uses them."""
 
     def __init__(self, *, reservations_address: str, payments_address: str) -> None:
-        reservations = grpc.aio.insecure_channel(reservations_address, options=_OPTIONS)
-        payments = grpc.aio.insecure_channel(payments_address, options=_OPTIONS)
+        reservations = dial(reservations_address, *_OPTIONS)
+        payments = dial(payments_address, *_OPTIONS)
         self._channels = (reservations, payments)
         self.reservations = TicketingServiceStub(reservations)
         self.catalog = CatalogServiceStub(reservations)

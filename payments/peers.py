@@ -1,9 +1,8 @@
 """The services that payments calls: their channels and stubs."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-import grpc
-
+from chassis.channels import dial
 from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
 from ticketrush.reservations.v1.reservations_pb2_grpc import ReservationsServiceStub
 
@@ -12,25 +11,15 @@ if TYPE_CHECKING:
     from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceAsyncStub
     from ticketrush.reservations.v1.reservations_pb2_grpc import ReservationsServiceAsyncStub
 
-RECONNECT_BACKOFF_MS: Final = 100
-RECONNECT_BACKOFF_MAX_MS: Final = 1_000
-# Calls fail at once while there is no connection: the payment is tried again by its own backoff.
-_OPTIONS: Final = (
-    ("grpc.initial_reconnect_backoff_ms", RECONNECT_BACKOFF_MS),
-    ("grpc.min_reconnect_backoff_ms", RECONNECT_BACKOFF_MS),
-    # The default backs off to two minutes and would sleep on after the peer is back.
-    ("grpc.max_reconnect_backoff_ms", RECONNECT_BACKOFF_MAX_MS),
-    ("grpc.dns_min_time_between_resolutions_ms", RECONNECT_BACKOFF_MAX_MS),
-)
-
 
 class Peers:
-    """Stubs of reservations and of the payment provider, until `close`. To be made in the loop that will use them."""
+    """Stubs of reservations and of the payment provider, until `close`. To be made in the loop that will use them.
+
+    Calls fail at once while there is no connection: the payment is tried again by its own backoff.
+    """
 
     def __init__(self, *, reservations_address: str, provider_address: str) -> None:
-        self._channels = [
-            grpc.aio.insecure_channel(address, options=_OPTIONS) for address in (reservations_address, provider_address)
-        ]
+        self._channels = [dial(address) for address in (reservations_address, provider_address)]
         self.reservations: ReservationsServiceAsyncStub = ReservationsServiceStub(self._channels[0])
         self.provider: PaymentProviderServiceAsyncStub = PaymentProviderServiceStub(self._channels[1])
 

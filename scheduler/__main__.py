@@ -2,9 +2,8 @@
 
 from functools import partial
 
-import grpc
-
 from chassis import settings
+from chassis.channels import dial
 from chassis.database import Database
 from chassis.outbox import Outbox
 from chassis.publisher import Publisher
@@ -20,9 +19,6 @@ from ticketrush.payments.v1.payments_pb2_grpc import PaymentsServiceStub
 NAME = "scheduler"
 SCHEMA = "reservations"
 CONNECTIONS_MAX = 5
-# The default backs off to two minutes and would sleep on, tick after tick, when payments is back.
-RECONNECT_BACKOFF_MAX_MS = 1_000
-_CHANNEL_OPTIONS = (("grpc.max_reconnect_backoff_ms", RECONNECT_BACKOFF_MAX_MS),)
 
 
 class Settings(settings.Settings):
@@ -39,7 +35,7 @@ def compose(chosen: Settings) -> Process:
     publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME)
     # Its relay says what any scheduler wrote and did not get to say.
     outbox = Outbox(database, publisher)
-    channel = grpc.aio.insecure_channel(chosen.payments_address, options=_CHANNEL_OPTIONS)
+    channel = dial(chosen.payments_address)
     jobs = Jobs(Sweeps(Desk(database, outbox)), PaymentsServiceStub(channel))
     return Process(
         name=NAME,
