@@ -5,6 +5,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md ./
 COPY gen gen
 COPY bench bench
+COPY chaos chaos
 COPY chassis chassis
 COPY cli cli
 COPY contract contract
@@ -15,11 +16,14 @@ COPY payments payments
 COPY provider provider
 COPY reservations reservations
 COPY scheduler scheduler
-RUN pip wheel --no-cache-dir --constraint constraints.txt --wheel-dir /wheels .
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip wheel --constraint constraints.txt --wheel-dir /wheels .
 
 FROM python:3.11.14-slim-bookworm
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# The official image comes without .pyc files: every start, also that of each health check, would compile what it imports.
+RUN python -m compileall -q /usr/local/lib
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-index /wheels/*.whl \
     && useradd --system --user-group --uid 10001 --create-home ticketrush \
