@@ -121,3 +121,14 @@ def test_the_image_holds_every_package() -> None:
     packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     copied = set(re.findall(r"^COPY (\w+) \w+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
     assert copied == {cast("str", package).split("/")[0] for package in packages}
+
+
+def test_one_part_builds_the_image_and_the_others_never_ask_a_registry_for_it() -> None:
+    assert [name for name, part in PARTS.items() if "build" in part] == [MIGRATE]
+    assert {PARTS[name]["pull_policy"] for name in (*BY_NAME, MIGRATE)} == {"never"}
+
+
+def test_rabbitmq_is_not_asked_before_it_has_its_cookie() -> None:
+    kind, check = PARTS[RABBITMQ.name]["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    assert check.startswith("test -s ~/.erlang.cookie && rabbitmq-diagnostics ")
