@@ -1,30 +1,37 @@
 """The same stack by Docker Compose (RUNTIME=compose), for those who have it."""
 
+import json
 import secrets
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from deploy import environment
 from deploy.errors import StackError
-from deploy.services import ADMINISTRATOR, DATABASE, POSTGRES, RABBITMQ, ROLES, SERVICES
+from deploy.services import ADMINISTRATOR, DATABASE, LOOPBACK, POSTGRES, RABBITMQ, ROLES, SERVICES
 
 UP_DEADLINE_S: Final = 1_800.0
+RECOVERY_DEADLINE_S: Final = 60.0
 DOWN_DEADLINE_S: Final = 180.0
-_PORT_DEADLINE_S: Final = 30.0
+_ANSWER_DEADLINE_S: Final = 30.0
+_POLL_S: Final = 1.0
+_UP: Final = ("up", "--detach", "--build", "--wait")
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _SECRETS: Final = _ROOT / ".env"
 BROKER_USER: Final = "ticketrush"
 BROKER_PASSWORD: Final = "TICKETRUSH_RABBITMQ_PASSWORD"  # noqa: S105 # the name of the variable, not its value
 _SECRET_BYTES: Final = 24
+_NEEDED: Final = "RUNTIME=compose needs Docker 25 or newer with its compose plugin; install it, or unset RUNTIME"
 
 
 def up(run_dir: Path, say: Callable[[str], None]) -> None:
     """Builds the image, starts what does not run, waits until all is healthy and writes `stack.env`."""
+    _check_plugin()
     passwords = _passwords()
-    say("docker compose up: the first time builds the image and pulls two others")
-    _compose(["up", "--detach", "--build", "--wait"], UP_DEADLINE_S)
+    say("docker compose up: the first time builds the image and pulls the others")
+    _up_all(say)
     environment.write(run_dir / "stack.env", _facts(passwords))
 
 
@@ -45,6 +52,38 @@ def logs(names: Sequence[str], *, follow: bool, lines: int) -> None:
     _compose(["logs", f"--tail={lines}", *(["--follow"] if follow else []), *names], None)
 
 
+def _check_plugin() -> None:
+    """Raises StackError without the plugin: `docker compose up` would then complain about its options."""
+    try:
+        _compose(["version"], _ANSWER_DEADLINE_S, capture=True)
+    except StackError as error:
+        raise StackError(_NEEDED) from error
+
+
+def _up_all(say: Callable[[str], None]) -> None:
+    """Compose gives up at once on an unhealthy container; a service is one for a while after its database was away."""
+    try:
+        _compose(_UP, UP_DEADLINE_S)
+    except StackError:
+        if not _recovered(say):
+            raise
+        _compose(_UP, UP_DEADLINE_S)
+
+
+def _recovered(say: Callable[[str], None]) -> bool:
+    """Whether containers were unhealthy and all of them are healthy again before the deadline."""
+    unhealthy = _unhealthy()
+    if not unhealthy:
+        return False
+    say("waiting until these are healthy again: " + ", ".join(unhealthy))
+    deadline_s = time.monotonic() + RECOVERY_DEADLINE_S
+    while _unhealthy():
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
 def _passwords() -> dict[str, str]:
     """The passwords in `.env`; draws those that are missing, and keeps whatever else is in the file."""
     known = environment.read(_SECRETS)
@@ -57,24 +96,39 @@ def _passwords() -> dict[str, str]:
 
 def _facts(passwords: dict[str, str]) -> dict[str, str]:
     """What `.run/stack.env` says, with the ports that Compose published."""
+    ports = _published()
     facts: dict[str, str] = {}
     for service in SERVICES:
-        facts[service.address] = _published(service.name, service.port)
-        facts[service.metrics_address] = _published(service.name, service.metrics_port)
-    database = f"{_published(POSTGRES.name, POSTGRES.ports['postgres'])}/{DATABASE}"
+        facts[service.address] = ports[service.name, service.port]
+        facts[service.metrics_address] = ports[service.name, service.metrics_port]
+    database = f"{ports[POSTGRES.name, POSTGRES.ports['postgres']]}/{DATABASE}"
     facts["DATABASE_URL"] = f"postgresql://{ADMINISTRATOR}:{passwords[environment.ADMINISTRATOR_PASSWORD]}@{database}"
-    broker = _published(RABBITMQ.name, RABBITMQ.ports["rabbitmq"])
+    broker = ports[RABBITMQ.name, RABBITMQ.ports["rabbitmq"]]
     facts["AMQP_URL"] = f"amqp://{BROKER_USER}:{passwords[BROKER_PASSWORD]}@{broker}/"
-    facts["RABBITMQ_MANAGEMENT_URL"] = "http://" + _published(RABBITMQ.name, RABBITMQ.ports["rabbitmq_management"])
+    facts["RABBITMQ_MANAGEMENT_URL"] = "http://" + ports[RABBITMQ.name, RABBITMQ.ports["rabbitmq_management"]]
     for role in ROLES:
         password = passwords[role.password_variable]
         facts[role.database_url] = environment.role_url(facts["DATABASE_URL"], role, password)
     return facts
 
 
-def _published(name: str, port: int) -> str:
-    """The loopback address under which a container's port can be reached."""
-    return _compose(["port", name, str(port)], _PORT_DEADLINE_S, capture=True).strip()
+def _published() -> dict[tuple[str, int], str]:
+    """By container and its port: the address under which it can be reached."""
+    return {
+        (container["Service"], port["TargetPort"]): f"{LOOPBACK}:{port['PublishedPort']}"
+        for container in _containers()
+        for port in container["Publishers"] or ()
+    }
+
+
+def _unhealthy() -> list[str]:
+    return [container["Service"] for container in _containers() if container["Health"] == "unhealthy"]
+
+
+def _containers() -> list[dict[str, Any]]:
+    """What runs, in Compose's words: an object a line."""
+    lines = _compose(["ps", "--format=json"], _ANSWER_DEADLINE_S, capture=True).splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def _compose(arguments: Sequence[str], deadline_s: float | None, *, capture: bool = False) -> str:
@@ -89,9 +143,7 @@ def _compose(arguments: Sequence[str], deadline_s: float | None, *, capture: boo
             timeout=deadline_s,
         )
     except FileNotFoundError as error:
-        raise StackError(
-            "RUNTIME=compose needs Docker with its compose plugin; install it, or unset RUNTIME"
-        ) from error
+        raise StackError(_NEEDED) from error
     except subprocess.CalledProcessError as error:
         raise StackError(f"docker compose {arguments[0]} failed; see above, and: docker compose logs") from error
     except subprocess.TimeoutExpired as error:

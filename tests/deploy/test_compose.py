@@ -1,5 +1,7 @@
 """docker-compose.yml runs what the table says: nothing more, nothing less, nothing else."""
 
+import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -10,6 +12,7 @@ from ruamel.yaml import YAML
 
 from deploy import compose, environment
 from deploy.environment import role_url
+from deploy.errors import StackError
 from deploy.services import (
     ADMINISTRATOR,
     DATABASE,
@@ -132,3 +135,68 @@ def test_rabbitmq_is_not_asked_before_it_has_its_cookie() -> None:
     kind, check = PARTS[RABBITMQ.name]["healthcheck"]["test"]
     assert kind == "CMD-SHELL"
     assert check.startswith("test -s ~/.erlang.cookie && rabbitmq-diagnostics ")
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in front of PATH for a `docker` of the test; the passwords of the test stay in it too."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(compose, "_SECRETS", tmp_path / ".env")
+    return tmp_path
+
+
+def plays(folder: Path, script: str) -> None:
+    program = folder / "docker"
+    program.write_text(f"#!/bin/sh\ncd {folder}\n{script}")
+    program.chmod(0o755)
+
+
+def running() -> str:
+    """`docker compose ps --format=json` of a stack that runs, each port published under its own number."""
+    parts = {server.name: list(server.ports.values()) for server in SERVERS}
+    parts |= {service.name: [service.port, service.metrics_port] for service in SERVICES}
+    return "\n".join(
+        json.dumps(
+            {
+                "Service": name,
+                "Health": "healthy",
+                "Publishers": [{"TargetPort": port, "PublishedPort": port} for port in ports],
+            }
+        )
+        for name, ports in parts.items()
+    )
+
+
+def test_up_waits_for_what_a_lost_database_made_unhealthy_and_goes_on(docker: Path) -> None:
+    (docker / "running").write_text(running())
+    (docker / "unhealthy").write_text(running().replace('"healthy"', '"unhealthy"', 1))
+    # The first `up` gives up; by the third look at the containers all are healthy again.
+    plays(
+        docker,
+        """case "$2" in
+        up) echo up >>ups; [ "$(wc -l <ups)" -gt 1 ] ;;
+        ps) echo ps >>looks; if [ "$(wc -l <looks)" -gt 2 ]; then cat running; else cat unhealthy; fi ;;
+        esac""",
+    )
+    compose.up(docker, lambda _: None)
+    assert (docker / "ups").read_text().split() == ["up", "up"]
+    written = environment.read(docker / "stack.env")
+    assert {service.address: f"{LOOPBACK}:{service.port}" for service in SERVICES}.items() <= written.items()
+
+
+def test_up_fails_at_once_for_another_reason(docker: Path) -> None:
+    (docker / "running").write_text(running())
+    plays(docker, 'case "$2" in up) echo up >>ups; exit 1 ;; ps) cat running ;; esac')
+    with pytest.raises(StackError, match="docker compose up failed"):
+        compose.up(docker, lambda _: None)
+    assert (docker / "ups").read_text().split() == ["up"]
+
+
+@pytest.mark.parametrize("script", ["echo 'unknown flag: --detach' >&2; exit 125", ""], ids=["no plugin", "no docker"])
+def test_up_says_what_it_needs(docker: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if script:
+        plays(docker, script)
+    else:
+        monkeypatch.setenv("PATH", str(docker))
+    with pytest.raises(StackError, match="needs Docker 25"):
+        compose.up(docker, lambda _: None)
