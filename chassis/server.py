@@ -21,25 +21,21 @@ KEEPALIVE_MS = 20_000
 KEEPALIVE_TIMEOUT_MS = 10_000
 # How often callers may ask whether we are still there; the default takes more than one ping in 5 minutes for an attack.
 PING_INTERVAL_MIN_MS = 5_000
+# Admission is the services' own business: they answer those who are too many with RESOURCE_EXHAUSTED and RetryInfo.
+PENDING_CALLS_MAX = 20_000
 HEALTH_INTERVAL_S = 0.25
-KEEPALIVE_MS = 30_000
-KEEPALIVE_TIMEOUT_MS = 5_000
-CLIENT_PING_INTERVAL_MS = 10_000
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 _OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    # A peer that is gone without a word keeps its streams no longer than this.
-    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-    # See chassis/channels.py.
-    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-    ("grpc.http2.min_ping_interval_without_data_ms", CLIENT_PING_INTERVAL_MS),
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     # See chassis/channels.py.
     ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.http2.min_ping_interval_without_data_ms", PING_INTERVAL_MIN_MS),
+    # From 1,000 calls on that wait to be taken up, gRPC by default ends some at random, bare and CANCELLED.
+    ("grpc.server.max_pending_requests", PENDING_CALLS_MAX),
+    ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS_MAX),
     # Two processes on one port would share its calls by chance.
     ("grpc.so_reuseport", 0),
 )

@@ -29,6 +29,15 @@ async def test_of_two_hundred_buyers_of_one_seat_one_holds_it_and_the_others_are
     assert await office.counts(sale.event_id) == (0, 1, 0)
 
 
+async def test_of_two_thousand_calls_in_one_instant_each_is_answered(office: Office) -> None:
+    sale = await office.put_on_sale(1_000)
+    # Two want each seat.
+    answers = await asyncio.gather(
+        *(office.reserve(sale, f"buyer-{number}", [sale.tickets[number % 1_000]]) for number in range(2_000))
+    )
+    assert outcomes(answers) == {("HELD", ""): 1_000, ("REJECTED", "TICKETS_TAKEN"): 1_000}
+
+
 async def test_carts_that_overlap_in_opposite_orders_are_never_half_held(office: Office, annex: Annex) -> None:
     sale = await office.put_on_sale(12)
     carts = [sale.tickets[begin : begin + 4] for begin in range(9)]
