@@ -72,7 +72,10 @@ async def _play(cells: Sequence[Cell], seed: str, required: Collection[str], out
             theatre = Theatre(system, seed)
             for number, cell in enumerate(cells, 1):
                 title = f"[bold]{cell.name}[/] ({number} of {len(cells)})"
-                result = await theatre.play(cell, partial(_tell, status, title))
+                if cell.needs and not cell.needs.exists():
+                    result = Result(cell.name, cell.what, skipped=f"{cell.needs} is missing")
+                else:
+                    result = await theatre.play(cell, partial(_tell, status, title))
                 results.append(result)
                 console.print(report.line(result))
         run = Run(seed, results, required)

@@ -1,13 +1,16 @@
 """The fault matrix: every cell by name, what it breaks, and what it is expected to see."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
 from typing import Final
 
 from chaos import faults, paths
 from chaos.faults import Fault
 from chaos.proxy import BLACK_HOLE, REPLIES_LOST, REQUESTS_LOST, Weather
-from chaos.system import CLIENTS, SERVERS, SERVICE_NAMES, links
+from chaos.system import CLIENTS, SERVERS, SERVICE_NAMES, System, links
 
 Link = tuple[str, str]
 
@@ -21,6 +24,10 @@ class Cell:
     fault: Fault
     lossy: bool = False
     takes: frozenset[str] = field(default=frozenset())
+    # Within this the retry policy must bring every call to its end, even while the fault lasts.
+    calls_within_s: float = float("inf")
+    # What the machine must have for it.
+    needs: Path | None = None
 
 
 def _to(callee: str) -> Sequence[Link]:
@@ -37,10 +44,15 @@ SLOW_CARDS: Final = Weather(delay_s={"reply": 3.0})
 LATE_CARDS: Final = Weather(delay_s={"reply": faults.LATE_REPLY_S})
 
 
+async def _nothing(_: System, __: Random) -> None:
+    await asyncio.sleep(faults.LINK_DOWN_S)
+
+
 def _matrix() -> list[Cell]:
     parts = (*SERVICE_NAMES, *SERVERS)
     short = {"postgres": "database", "rabbitmq": "broker"}
-    cells = [
+    cells = [Cell("calm", "nothing breaks: the yardstick", _nothing)]
+    cells += [
         Cell(f"kill-{short.get(name, name)}", f"kill -9 of {name}, three times", faults.killed(name)) for name in parts
     ]
     for seconds in (5, 30):
@@ -110,15 +122,28 @@ def _servers() -> list[Cell]:
             "every answer of the card processor comes after its caller's deadline",
             faults.weather(_to("provider"), LATE_CARDS, 25),
         ),
+        Cell("schedulers-stopped", "no scheduler for 60 s", faults.down(["scheduler"], 60, by="SIGTERM")),
+    ]
+
+
+def _operations() -> list[Cell]:
+    return [
         Cell(
-            "schedulers-stopped",
-            "no scheduler for 60 s",
-            faults.down(["scheduler"], 60, by="SIGTERM"),
+            "rolling-restart", "two of each service, each restarted in turn", faults.rolling_restart, calls_within_s=15
+        ),
+        *(
+            Cell(
+                f"clocks-{direction}",
+                f"the clock of one service after the other is an hour {direction}",
+                faults.clocks_wrong(hours),
+                needs=faults.FAKETIME,
+            )
+            for direction, hours in (("ahead", 1), ("behind", -1))
         ),
     ]
 
 
-CELLS: Final = {cell.name: cell for cell in (*_matrix(), *_network(), *_servers())}
+CELLS: Final = {cell.name: cell for cell in (*_matrix(), *_network(), *_servers(), *_operations())}
 SMOKE: Final = ("kill-payments", "kill-reservations", "halfopen-database", "broker-wiped", "pause5-provider")
 # What a run of the whole matrix, or of the smoke cells, must have seen besides.
 PATHS_OF_MANY: Final = frozenset({paths.UNKNOWN_COMMIT, paths.REDELIVERY, paths.RELAY, paths.RECONCILE})

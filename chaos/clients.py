@@ -33,7 +33,6 @@ WAIT_S: Final = 2.0
 SECTION: Final = "floor"
 
 
-
 def dial(address: str) -> grpc.aio.Channel:
     """A channel to the gateway, to be made in the loop that uses it."""
     # Each a connection of its own, as callers on different machines have.

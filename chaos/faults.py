@@ -13,7 +13,7 @@ import psycopg
 
 from chaos.meters import GUEST
 from chaos.proxy import FAIR, Weather
-from chaos.system import System
+from chaos.system import SERVICE_NAMES, TWINS, System
 from deploy.services import ROLES
 
 Fault = Callable[[System, Random], Awaitable[None]]
@@ -21,6 +21,9 @@ Fault = Callable[[System, Random], Awaitable[None]]
 KILLS: Final = 3
 KILL_GAP_S: Final = (1.0, 3.0)
 LINK_DOWN_S: Final = 12.0
+CLOCK_WRONG_S: Final = 6.0
+# Of Debian's package faketime.
+FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 # Long enough for the reply to come after the caller's deadline of 10 s.
 LATE_REPLY_S: Final = 11.0
 QUEUES: Final = ("reservations.commands", "reservations.money", "payments.charges", "payments.refunds")
@@ -145,6 +148,38 @@ async def database_stopped_at_once(system: System, random: Random) -> None:
         await system.kill("postgres", by=signal.SIGQUIT)
         await system.is_back("postgres")
         await _serves(system, "postgres")
+
+
+async def rolling_restart(system: System, _: Random) -> None:
+    """Two of each service; each is restarted in turn by SIGTERM."""
+    await system.add_twins()
+    with system.hands_off(*TWINS):
+        for name in TWINS:
+            for stack in (system.twin, system.stack):
+                await system.terminate(name, stack=stack)
+                await system.up(name, stack=stack)
+    await system.remove_twins()
+
+
+def clocks_wrong(hours: int) -> Fault:
+    """The clock of one service after the other is wrong, the others' are right."""
+
+    async def fault(system: System, _: Random) -> None:
+        for name in SERVICE_NAMES:
+            with system.hands_off(name):
+                system.variables[name] = {
+                    "LD_PRELOAD": str(FAKETIME),
+                    "FAKETIME": f"{hours:+d}h",
+                    # Deadlines are none of the wall clock's business.
+                    "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                    "DONT_FAKE_MONOTONIC": "1",
+                }
+                await system.up(name)
+                await asyncio.sleep(CLOCK_WRONG_S)
+                del system.variables[name]
+                await system.up(name)
+
+    return fault
 
 
 async def _serves(system: System, name: str) -> None:

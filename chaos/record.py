@@ -9,8 +9,10 @@ from ticketrush.v1 import ticketing_pb2 as pb
 Call = Literal["Reserve", "Pay", "Cancel", "Refund"]
 
 OK: Final = "OK"
+# Cards that take their time by themselves.
+SLOW_CARDS: Final = frozenset({"pm_card_slow", "pm_card_lost_reply"})
 # What ends a call without saying what became of it: the same request may be sent again.
-UNANSWERED: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
+UNANSWERED: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,13 @@ class Request:
     def decision(self) -> Answer | None:
         """The first answer that says what became of it."""
         return next((answer for answer in self.answers if self.is_decided_by(answer)), None)
+
+    @property
+    def seconds(self) -> float:
+        """How long its caller insisted until it was decided; 0 for those who did not wait, or for a slow card."""
+        if not self.insists or not self.answers or self.payment_method in SLOW_CARDS:
+            return 0.0
+        return (self.decision.end_s if self.decision else float("inf")) - self.answers[0].begin_s
 
     def is_decided_by(self, answer: Answer) -> bool:
         """Whether an answer says what became of the request: a decision, or a refusal that will not change."""

@@ -56,7 +56,9 @@ class System:
         self.restarts = 0
         self._killed: set[str] = set()
         self._settings: dict[str, dict[str, str]] = {}
-        self.stack = Stack(run_dir, settings=self._settings)
+        # Of services, by name: what `up` starts a service again with when it has changed.
+        self.variables: dict[str, dict[str, str]] = {}
+        self.stack = Stack(run_dir, settings=self._settings, variables=self.variables)
         self.twin: Stack | None = None
         self._channel: grpc.aio.Channel | None = None
 

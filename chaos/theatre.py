@@ -17,7 +17,7 @@ from chaos.meters import Meters
 from chaos.probe import Probe
 from chaos.quiet import Overdue
 from chaos.record import OK, Record, of_cell
-from chaos.result import ALIVE, CLOSED, CLOSED_MAX_S, IN_TIME, OVERDUE_MAX_S, RECOVERED, RECOVERY_MAX_S, Result
+from chaos.result import ALIVE, CALLED, CLOSED, CLOSED_MAX_S, IN_TIME, OVERDUE_MAX_S, RECOVERED, RECOVERY_MAX_S, Result
 from chaos.system import System
 
 WARM_UP_S: Final = 4.0
@@ -124,6 +124,12 @@ class Theatre:
         self._known.update(new)
         result.violations += new
         requests = of_cell(self.record.requests, cell.name)
+        late = [request for request in requests if request.seconds > cell.calls_within_s]
+        if late:
+            slowest = max(late, key=lambda request: request.seconds)
+            result.fail(
+                CALLED, f"{len(late)} were not, {slowest.call} {slowest.request_id} after {slowest.seconds:.1f} s"
+            )
         answers = [answer for request in requests for answer in request.answers]
         result.calls, result.unanswered = len(answers), sum(answer.code != OK for answer in answers)
         result.unknown = sum(request.insists and request.decision is None for request in requests)

@@ -56,8 +56,9 @@ def _say_nothing(_: str) -> None:
 class Stack:
     """PostgreSQL, RabbitMQ and the services under one run directory; as a context manager it is down at the end.
 
-    `settings` adds to or replaces the settings of services: name -> setting without prefix -> value. The servers of
-    `external` are used instead of starting our own. `gateway_port` 0 takes a free one. `say` is told of each step.
+    `settings` adds to or replaces the settings of services: name -> setting without prefix -> value; `variables` does
+    so with the rest of their environment. The servers of `external` are used instead of starting our own.
+    `gateway_port` 0 takes a free one. `say` is told of each step.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class Stack:
         *,
         gateway_port: int = 0,
         settings: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        variables: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         external: External = External(),  # noqa: B008 # frozen
         say: Callable[[str], None] = _say_nothing,
     ) -> None:
         self.run_dir = run_dir.resolve()
         self._gateway_port = gateway_port
         self._settings = settings
+        self._variables = variables
         self._external = external
         self._say = say
         self._processes = {name: Process(name, self.run_dir) for name in (*NAMES, "epmd")}
@@ -166,6 +169,7 @@ class Stack:
         process = self._processes[service.name]
         own = settings(service, known)
         own |= {SETTING_PREFIX + name: value for name, value in self._settings.get(service.name, {}).items()}
+        own |= self._variables.get(service.name, {})
         fingerprint = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
         if process.pid is not None and process.fingerprint == fingerprint:
             self._say(f"{service.name} runs already (pid {process.pid})")
