@@ -9,7 +9,8 @@ instant, one that ends in `_hold`, `_grace`, `_duration` or is called `wait` is 
 Errors. Every error status carries one `google.rpc.ErrorInfo` with domain `ticketrush` and a stable reason.
 INVALID_ARGUMENT adds `google.rpc.BadRequest` naming each wrong field; RESOURCE_EXHAUSTED adds `google.rpc.RetryInfo`.
 UNAVAILABLE and DEADLINE_EXCEEDED on a write say that the outcome is unknown: send the same request again, with the same
-request_id.
+request_id. So does a CANCELLED that the caller did not ask for: a call that reaches a gateway in the moment in which it
+stops may end so.
 
 Retries. Every write takes a `request_id`, a UUID that the caller makes once per intention. The same request_id names the
 same thing for ever: sending it again has no second effect, and the answer shows that thing as it is now. The same
