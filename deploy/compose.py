@@ -1,12 +1,13 @@
 """The same stack by Docker Compose (RUNTIME=compose), for those who have it."""
 
 import json
+import os
 import secrets
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from deploy import environment
 from deploy.errors import StackError
@@ -17,6 +18,7 @@ RECOVERY_DEADLINE_S: Final = 60.0
 DOWN_DEADLINE_S: Final = 180.0
 _ANSWER_DEADLINE_S: Final = 30.0
 _POLL_S: Final = 1.0
+_DOCKER_COMPOSE: Final = ("docker", "compose")
 _UP: Final = ("up", "--detach", "--build", "--wait")
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _SECRETS: Final = _ROOT / ".env"
@@ -47,9 +49,13 @@ def clean(say: Callable[[str], None]) -> None:
     say("containers and volumes removed")
 
 
-def logs(names: Sequence[str], *, follow: bool, lines: int) -> None:
-    """Prints the ends of the logs; follows them until Ctrl-C if wanted."""
-    _compose(["logs", f"--tail={lines}", *(["--follow"] if follow else []), *names], None)
+def logs(names: Sequence[str], *, follow: bool, lines: int) -> NoReturn:
+    """Becomes the program that prints the ends of the logs, and follows them until Ctrl-C if wanted."""
+    os.chdir(_ROOT)
+    try:
+        os.execvp("docker", [*_DOCKER_COMPOSE, "logs", f"--tail={lines}", *(["--follow"] if follow else []), *names])
+    except FileNotFoundError as error:
+        raise StackError(_NEEDED) from error
 
 
 def _check_plugin() -> None:
@@ -131,10 +137,10 @@ def _containers() -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def _compose(arguments: Sequence[str], deadline_s: float | None, *, capture: bool = False) -> str:
+def _compose(arguments: Sequence[str], deadline_s: float, *, capture: bool = False) -> str:
     try:
         done = subprocess.run(
-            ["docker", "compose", *arguments],
+            [*_DOCKER_COMPOSE, *arguments],
             cwd=_ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if capture else None,

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any, cast
@@ -200,3 +202,18 @@ def test_up_says_what_it_needs(docker: Path, script: str, monkeypatch: pytest.Mo
         monkeypatch.setenv("PATH", str(docker))
     with pytest.raises(StackError, match="needs Docker 25"):
         compose.up(docker, lambda _: None)
+
+
+def test_logs_are_those_of_compose_and_nothing_else(docker: Path) -> None:
+    plays(docker, 'echo "$@"')
+    command = [sys.executable, "-m", "deploy", "logs", "gateway"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"RUNTIME": "compose"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "compose logs --tail=50 gateway\n", "")
