@@ -4,7 +4,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Final
 
 from aio_pika.abc import AbstractChannel
@@ -25,8 +24,8 @@ __all__ = ["Consumer", "Failure", "Handler", "Poison"]
 log = logging.getLogger(__name__)
 
 ENVELOPES_MAX: Final = 500
-# Of at most 256 envelopes each: about 2,000 envelopes unacked.
-PREFETCH_MESSAGES: Final = 8
+# A message holds what waited when it was said, often a single envelope, 256 at most: a batch must find enough of them.
+PREFETCH_MESSAGES: Final = 64
 RETRIES_IN_FLIGHT_MAX: Final = 64
 RETRY_PAUSE_MAX_S: Final = 5.0
 
@@ -44,8 +43,8 @@ _Item = tuple[pb.Envelope, Delivery]
 class Consumer:
     """Takes one work queue to its handlers, chosen by the name of the payload.
 
-    Handlers get runs of one payload, in order of arrival, as often as it takes; what they return as Failure with a
-    Poison is parked, with any other error it comes back after each of `retry_delays_s` and is parked after the last.
+    Handlers get all of a batch that is of one payload, in order of arrival; what they return as Failure with a Poison
+    is parked, with any other error it comes back after each of `retry_delays_s` and is parked after the last.
     `queues` are all those of the service, declared on each connect and every 30 s.
     """
 
@@ -97,8 +96,12 @@ class Consumer:
             for flaw in delivery.flaws
         ]
         retried: list[tuple[_Item, Exception]] = []
-        for kind, run in groupby(items, lambda item: item[0].WhichOneof("payload")):
-            for item, error in await self._handle(kind, list(run)):
+        by_kind: dict[str | None, list[_Item]] = {}
+        for item in items:
+            # One transaction a kind and not one for each change of kind: no message may rely on its place among others.
+            by_kind.setdefault(item[0].WhichOneof("payload"), []).append(item)
+        for kind, run in by_kind.items():
+            for item, error in await self._handle(kind, run):
                 if isinstance(error, Poison):
                     parked.append(self._park(item, error.reason, error))
                 elif item[1].attempt >= len(self._ladder):
@@ -110,7 +113,7 @@ class Consumer:
             await asyncio.gather(*(self._retry(*one) for one in retried[begin : begin + RETRIES_IN_FLIGHT_MAX]))
 
     async def _handle(self, kind: str | None, run: Sequence[_Item]) -> list[tuple[_Item, Exception]]:
-        """What failed of a run of one payload."""
+        """What failed of those of one payload."""
         handler = self._handlers.get(kind) if kind else None
         if handler is None:
             return [(item, _UnknownPayload(f"nobody here handles {kind!r}")) for item in run]

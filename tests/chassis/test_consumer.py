@@ -23,6 +23,7 @@ from ticketrush.messages.v1 import messages_pb2 as pb
 KEY = "thing.said"
 RETRY_DELAYS_S = (0.1, 0.2, 0.3)
 KIND = "reserve_tickets"
+OTHER_KIND = "cancel_reservation"
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Desk:
             queue=self.work,
             exchange=self.exchange,
             queues=[self.work],
-            handlers={KIND: self.handler},
+            handlers={KIND: self.handler, OTHER_KIND: self.handler},
             publisher=self.publisher,
             parking=Parking(self.database),
             retry_delays_s=RETRY_DELAYS_S,
@@ -102,6 +103,21 @@ async def desk(database: Database, wire: Proxy, channel: AbstractChannel, unique
     publisher = Publisher(wire.url, exchange=unique, mandatory_keys=frozenset({KEY}), name=unique)
     async with running(publisher.run()):
         yield Desk(database, wire, channel, work, publisher)
+
+
+async def test_messages_of_two_kinds_that_alternate_are_handled_as_two_batches(desk: Desk) -> None:
+    def other(message_id: str) -> pb.Envelope:
+        return envelope(message_id, cancel_reservation=pb.CancelReservation(reservation_id="r"))
+
+    for number in range(20):
+        await desk.send(envelope(f"a{number}"))
+        await desk.send(other(f"b{number}"))
+    async with running(desk.consumer().run()):
+        await until(lambda: len(desk.handled) == 40)
+    assert sorted(desk.handled) == sorted(f"{kind}{number}" for kind in "ab" for number in range(20))
+    assert all(len({message_id[0] for message_id in batch}) == 1 for batch in desk.batches)
+    # The first message may have been taken before the others were there.
+    assert len(desk.batches) <= 4
 
 
 async def test_messages_that_wait_are_handled_together_and_in_order(desk: Desk) -> None:
