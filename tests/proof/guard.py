@@ -1,7 +1,12 @@
 """A guard of the product: how it is taken out, and which tests must fail then."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+# It knows what the handlers must do without knowing how.
+LOCKSTEP: Final = (
+    "tests/proof/test_against_model.py::test_after_every_move_the_real_system_and_the_model_are_in_the_same_world"
+)
 
 
 class Edit(NamedTuple):

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.proof.guard import Edit, Guard
+from tests.proof.guard import LOCKSTEP, Edit, Guard
 
 PROCESSOR: Final = "payments/processor.py"
 STORE: Final = "payments/store.py"
@@ -20,7 +20,7 @@ PAYMENTS: Final = (
                 "    request = pb.CancelChargeRequest(payment_id=str(payment.payment_id))\n",
             ),
         ),
-        ("tests/payments/test_unanswered.py::test_a_charge_that_lands_after_it_was_given_up_takes_no_money",),
+        ("tests/payments/test_unanswered.py::test_a_charge_that_lands_after_it_was_given_up_takes_no_money", LOCKSTEP),
     ),
     Guard(
         "charges of one payment have one idempotency key",

@@ -5,7 +5,7 @@ Guards that back each other up are taken out together: one of them alone, nobody
 
 from typing import Final
 
-from tests.proof.guard import Edit, Guard
+from tests.proof.guard import LOCKSTEP, Edit, Guard
 
 HOLDS: Final = "reservations/domain/holds.py"
 MONEY: Final = "reservations/domain/money.py"
@@ -45,7 +45,10 @@ TICKETS_AND_MONEY: Final = (
                 "        books.take_step(StepKind.MONEY_CHANGED, reservation)",
             ),
         ),
-        ("tests/reservations/test_late_charges.py::test_a_late_charge_goes_back_when_one_of_its_tickets_is_gone",),
+        (
+            "tests/reservations/test_late_charges.py::test_a_late_charge_goes_back_when_one_of_its_tickets_is_gone",
+            LOCKSTEP,
+        ),
     ),
     Guard(
         "no blind revival",
@@ -57,6 +60,7 @@ TICKETS_AND_MONEY: Final = (
         (
             "tests/reservations/test_late_charges.py::test_a_late_charge_goes_back_when_one_of_its_tickets_is_gone",
             "tests/reservations/test_races.py::test_a_seat_that_a_late_charge_and_a_new_buyer_want_goes_to_the_first",
+            LOCKSTEP,
         ),
     ),
     Guard(
@@ -81,7 +85,7 @@ TICKETS_AND_MONEY: Final = (
                 "return self.total_minor - self.paid_minor",
             ),
         ),
-        ("tests/reservations/test_money.py::test_what_is_paid_and_what_is_being_charged_is_not_due_any_more",),
+        ("tests/reservations/test_money.py::test_what_is_paid_and_what_is_being_charged_is_not_due_any_more", LOCKSTEP),
     ),
     Guard(
         "opening needs a live hold",
@@ -100,12 +104,13 @@ TICKETS_AND_MONEY: Final = (
         (
             "tests/reservations/test_hold_endings.py"
             "::test_only_what_was_applied_goes_back_a_charge_under_way_waits_for_its_outcome",
+            LOCKSTEP,
         ),
     ),
     Guard(
         "an approval is applied once",
         (Edit(MONEY, "    elif credit.state is not CreditState.CLOSED:\n        return\n", ""),),
-        ("tests/reservations/test_settle.py::test_an_approval_repeated_for_ever_is_applied_once",),
+        ("tests/reservations/test_settle.py::test_an_approval_repeated_for_ever_is_applied_once", LOCKSTEP),
     ),
     Guard(
         "a late rejection frees nothing",
