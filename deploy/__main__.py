@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
+import psycopg
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -68,6 +69,8 @@ def logs(
 ) -> None:
     """Show the ends of the logs."""
     names = names or list(NAMES)
+    if unknown := set(names) - set(NAMES):
+        raise typer.BadParameter(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     follow = sys.stdout.isatty() if follow is None else follow
     with _told():
         if _by_compose():
@@ -87,7 +90,10 @@ def migrate() -> None:
         if not url:
             raise StackError("DATABASE_URL is not set")
         passwords = {name: os.environ.get(name, "") for name in environment.PASSWORD_VARIABLES}
-        asyncio.run(migrate_database(url, passwords, _say))
+        try:
+            asyncio.run(migrate_database(url, passwords, _say))
+        except psycopg.Error as error:
+            raise StackError(f"the database at DATABASE_URL does not do what is needed: {error}") from error
 
 
 @app.command()

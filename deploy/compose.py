@@ -25,7 +25,7 @@ _SECRETS: Final = _ROOT / ".env"
 BROKER_USER: Final = "ticketrush"
 BROKER_PASSWORD: Final = "TICKETRUSH_RABBITMQ_PASSWORD"  # noqa: S105 # the name of the variable, not its value
 _SECRET_BYTES: Final = 24
-_NEEDED: Final = "RUNTIME=compose needs Docker 25 or newer with its compose plugin; install it, or unset RUNTIME"
+_NEEDED: Final = "RUNTIME=compose needs Docker with its compose plugin; install it, or unset RUNTIME"
 
 
 def up(run_dir: Path, say: Callable[[str], None]) -> None:

@@ -103,3 +103,17 @@ def test_a_wrong_setting_is_said_in_a_line(shell: Shell, variables: dict[str, st
 
 def test_migrate_without_a_database_is_said_in_a_line(shell: Shell) -> None:
     assert shell.run("migrate").stderr == "error: DATABASE_URL is not set\n"
+
+
+def test_migrating_a_database_that_is_not_there_is_said_in_a_line(shell: Shell) -> None:
+    passwords = {f"TICKETRUSH_{name}_PASSWORD": "x" for name in ("RESERVATIONS", "PAYMENTS", "SCHEDULER")}
+    done = shell.run("migrate", DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing", **passwords)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the database at DATABASE_URL"), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_logs_of_a_part_that_there_is_not_are_a_mistake_in_typing(shell: Shell) -> None:
+    done = shell.run("logs", "gatway")
+    assert done.returncode == 2
+    assert "there is no part gatway" in " ".join(done.stderr.split()), done.stderr

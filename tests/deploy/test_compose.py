@@ -200,7 +200,7 @@ def test_up_says_what_it_needs(docker: Path, script: str, monkeypatch: pytest.Mo
         plays(docker, script)
     else:
         monkeypatch.setenv("PATH", str(docker))
-    with pytest.raises(StackError, match="needs Docker 25"):
+    with pytest.raises(StackError, match="needs Docker with its compose plugin"):
         compose.up(docker, lambda _: None)
 
 
