@@ -27,7 +27,7 @@ CALLS_OF: Final[Mapping[str, tuple[str, ...]]] = {
 RECONCILE_INTERVAL_S: Final = 0.5
 
 Function = Callable[..., Any]
-# Blows the fuse for a call, of whose arguments and result it is told: which of its kind, and about whom.
+# What a call is about, told from its arguments: which of its kind (a routing key, a queue), and about whom.
 Judge = Callable[..., tuple[str, Iterable[str | UUID]]]
 
 
