@@ -102,5 +102,5 @@ class Charger:
 
 def _again(payment: Payment) -> tuple[Payment, float]:
     attempts = payment.attempts + 1
-    delay_s = backoff.charge_s(attempts, random.random())  # noqa: S311 # jitter
+    delay_s = backoff.unanswered_s(attempts, random.random())  # noqa: S311 # jitter
     return replace(payment, attempts=attempts), delay_s

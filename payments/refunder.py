@@ -15,7 +15,7 @@ from chassis.database import Database, is_transient
 from chassis.outbox import Outbox
 from payments import backoff, domain, figures, messages, moves, processor, store
 from payments.claims import ClaimLoop
-from payments.domain import Payment, Refunded, RefundRefused, RefundResult
+from payments.domain import Payment, Refunded, RefundRefused, RefundResult, Unanswered
 from payments.peers import Peers
 from payments.recorder import Recorder
 
@@ -67,7 +67,7 @@ class Refunder:
             locked = await store.lock(conn, [payment.payment_id for payment, _ in attempts])
             for attempted, result in attempts:
                 if not isinstance(result, Refunded):
-                    postponed.append(_again(attempted))
+                    postponed.append(_again(attempted, result))
                 elif payment := domain.settle_refund(locked[attempted.payment_id], now):
                     done.append((payment, messages.refund_fact(payment)))
             written = await moves.write(conn, self._outbox, done)
@@ -99,7 +99,8 @@ class Refunder:
             await asyncio.sleep(OVERDUE_COUNT_INTERVAL_S)
 
 
-def _again(payment: Payment) -> tuple[Payment, float]:
+def _again(payment: Payment, result: RefundRefused | Unanswered) -> tuple[Payment, float]:
     attempts = payment.attempts + 1
-    delay_s = backoff.refund_s(attempts, random.random())  # noqa: S311 # jitter
+    wait_s = backoff.refused_s if isinstance(result, RefundRefused) else backoff.unanswered_s
+    delay_s = wait_s(attempts, random.random())  # noqa: S311 # jitter
     return replace(payment, attempts=attempts), delay_s

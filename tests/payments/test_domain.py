@@ -106,17 +106,17 @@ def test_a_charge_is_given_up_once_its_time_is_over_and_not_before() -> None:
     assert domain.is_given_up(PENDING, NOW + limit)
 
 
-def test_a_charge_is_tried_again_quickly_then_ever_more_slowly() -> None:
-    assert [backoff.charge_s(attempts, 1.0) for attempts in (1, 2, 3, 8, 9, 1_000_000)] == pytest.approx(
+def test_what_was_not_answered_is_tried_again_quickly_and_never_much_later() -> None:
+    assert [backoff.unanswered_s(attempts, 1.0) for attempts in (1, 2, 3, 8, 9, 1_000_000)] == pytest.approx(
         [0.1, 0.2, 0.4, 12.8, 15, 15]
     )
 
 
-def test_a_refund_is_tried_again_quickly_then_from_15_s_to_1_h() -> None:
-    delays = [backoff.refund_s(attempts, 1.0) for attempts in (1, 2, 3, 4, 5, 11, 12, 1_000_000)]
+def test_what_was_refused_is_tried_again_quickly_then_from_15_s_to_1_h() -> None:
+    delays = [backoff.refused_s(attempts, 1.0) for attempts in (1, 2, 3, 4, 5, 11, 12, 1_000_000)]
     assert delays == pytest.approx([0.2, 1, 5, 15, 30, 1_920, 3_600, 3_600])
 
 
 def test_jitter_spreads_a_backoff_over_its_upper_half() -> None:
-    assert backoff.charge_s(1, 0.0) == pytest.approx(0.05)
-    assert backoff.refund_s(4, 0.5) == pytest.approx(11.25)
+    assert backoff.unanswered_s(1, 0.0) == pytest.approx(0.05)
+    assert backoff.refused_s(4, 0.5) == pytest.approx(11.25)

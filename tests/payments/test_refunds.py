@@ -1,6 +1,7 @@
 """Money that must go back goes back once, whole, however often it is asked for and whatever fails."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from chassis.attempts import Poison
 from chassis.publisher import Publisher
 from contract import keys
-from payments import claims, figures, processor
+from payments import backoff, claims, figures, processor
 from payments.domain import RefundTooEarly
 from tests.chassis.broker import until
 from tests.payments.fakes import FakeProvider
@@ -129,6 +130,22 @@ async def test_an_unavailable_provider_is_asked_again_without_a_poll(
     async with system.running():
         await system.until_state(id_of(approved), "REFUNDED")
     assert provider.count("Refund") == 3
+
+
+async def test_a_provider_that_was_away_for_long_is_asked_soon_after_its_return(
+    system: System, provider: FakeProvider, approved: pb.Envelope
+) -> None:
+    provider.script[id_of(approved)].append("unavailable")
+    await system.request_refund(refund_command(approved))
+    await system.rows("UPDATE payment SET attempts = 20 WHERE payment_id = %s", id_of(approved))
+    async with system.running():
+
+        async def tried_again() -> bool:
+            return bool((await system.payment(id_of(approved)))["attempts"] == 21)
+
+        await until(tried_again)
+        payment = await system.payment(id_of(approved))
+    assert payment["due_time"] - datetime.now(UTC) <= timedelta(seconds=backoff.UNANSWERED_MAX_S)
 
 
 async def test_a_refused_refund_stays_due_with_backoff_and_raises_the_alarm(
