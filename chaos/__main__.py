@@ -48,7 +48,7 @@ def main(
     unknown = [name for name in names if name not in CELLS]
     if unknown:
         raise typer.BadParameter(f"there is no cell {', '.join(unknown)}; see --list")
-    required = paths.BY_BUYERS if cells else paths.BY_BUYERS | PATHS_OF_MANY
+    required = paths.BY_BUYERS.union(*(CELLS[name].takes for name in names), () if cells else PATHS_OF_MANY)
     seed = seed or (SMOKE_SEED if smoke else secrets.token_hex(4))
     run = asyncio.run(_play([CELLS[name] for name in names], seed, required, out))
     report.show(run, console)

@@ -113,6 +113,12 @@ def _servers() -> list[Cell]:
         Cell("broker-wiped", "the broker comes back on an empty disk", faults.broker_wiped, lossy=True),
         Cell("database-backends-terminated", "every connection ended by the database", faults.backends_terminated),
         Cell("database-stopped-at-once", "pg_ctl stop -m immediate, twice", faults.database_stopped_at_once),
+        Cell(
+            "database-tables-locked",
+            "nobody gets at the tables of reservations and payments",
+            faults.tables_locked,
+            takes=frozenset({paths.RETRY}),
+        ),
         Cell("provider-down", "the card processor is gone for 20 s", faults.down(["provider"], 20)),
         Cell(
             "provider-slow", "every answer of the card processor takes 3 s", faults.weather(_to("provider"), SLOW_CARDS)

@@ -141,6 +141,13 @@ async def backends_terminated(system: System, random: Random) -> None:
         await asyncio.sleep(random.uniform(0.3, 1.5))
 
 
+async def tables_locked(system: System, _: Random) -> None:
+    """Somebody's forgotten transaction: nobody gets at the tables, and each statement fails after the lock timeout."""
+    async with system.database() as conn, conn.transaction():
+        await conn.execute("LOCK TABLE reservations.reservation, payments.payment IN ACCESS EXCLUSIVE MODE")
+        await asyncio.sleep(LINK_DOWN_S)
+
+
 async def database_stopped_at_once(system: System, random: Random) -> None:
     """As pg_ctl stop -m immediate: no goodbye to anybody, crash recovery at the next start."""
     for _ in range(2):
