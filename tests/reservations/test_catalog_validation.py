@@ -44,7 +44,7 @@ LATEST = Timestamp(seconds=253_402_300_799, nanos=999_999_999)
         ("start_time", Timestamp(seconds=253_402_300_800)),
         ("sale_start_time", Timestamp(seconds=-62_135_596_801)),
         ("sale_end_time", Timestamp(nanos=-1)),
-        ("event_id", new_id()),
+        ("event_id", "11d72fd5-3756-4072-a7d8-6d1fa6069d29"),
         ("state", pb.Event.STATE_OPEN),
         ("available_count", 1),
         ("held_count", 1),
