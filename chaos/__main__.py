@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import shutil
 import signal
 import sys
 import tempfile
@@ -22,6 +23,8 @@ from chaos.report import Run, keep_logs
 from chaos.result import Result
 from chaos.system import System
 from chaos.theatre import Theatre
+from deploy.debian import install
+from deploy.errors import StackError
 
 SMOKE_SEED: Final = "smoke"
 _FILE_COLUMNS: Final = 160
@@ -72,8 +75,9 @@ async def _play(cells: Sequence[Cell], seed: str, required: Collection[str], out
             theatre = Theatre(system, seed)
             for number, cell in enumerate(cells, 1):
                 title = f"[bold]{cell.name}[/] ({number} of {len(cells)})"
-                if cell.needs and not cell.needs.exists():
-                    result = Result(cell.name, cell.what, skipped=f"{cell.needs} is missing")
+                missing = await asyncio.to_thread(_missing, cell, system.run_dir)
+                if missing:
+                    result = Result(cell.name, cell.what, skipped=missing)
                 else:
                     result = await theatre.play(cell, partial(_tell, status, title))
                 results.append(result)
@@ -84,6 +88,16 @@ async def _play(cells: Sequence[Cell], seed: str, required: Collection[str], out
         return run
     finally:
         await system.stop()
+
+
+def _missing(cell: Cell, run_dir: Path) -> str:
+    """Why the cell cannot be played here; installs what it needs where we may."""
+    if cell.needs and not shutil.which(cell.needs):
+        try:
+            install([cell.needs], run_dir / "apt.log", console.print)
+        except StackError as error:
+            return str(error)
+    return ""
 
 
 def _tell(status: Status, title: str, line: str) -> None:

@@ -22,8 +22,8 @@ KILLS: Final = 3
 KILL_GAP_S: Final = (1.0, 3.0)
 LINK_DOWN_S: Final = 12.0
 CLOCK_WRONG_S: Final = 6.0
-# Of Debian's package faketime.
-FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+# Of Debian's package faketime; $LIB is the loader's own word for the folder of this machine's kind.
+FAKETIME: Final = "/usr/$LIB/faketime/libfaketime.so.1"
 # Long enough for the reply to come after the caller's deadline of 10 s.
 LATE_REPLY_S: Final = 11.0
 QUEUES: Final = ("reservations.commands", "reservations.money", "payments.charges", "payments.refunds")
@@ -175,7 +175,7 @@ def clocks_wrong(hours: int) -> Fault:
         for name in SERVICE_NAMES:
             with system.hands_off(name):
                 system.variables[name] = {
-                    "LD_PRELOAD": str(FAKETIME),
+                    "LD_PRELOAD": FAKETIME,
                     "FAKETIME": f"{hours:+d}h",
                     # Deadlines are none of the wall clock's business.
                     "FAKETIME_DONT_FAKE_MONOTONIC": "1",

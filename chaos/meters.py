@@ -68,7 +68,8 @@ def _series(page: str) -> Iterator[tuple[str, float]]:
 
 def _redelivered(management_url: str) -> float:
     queues = json.loads(_get(f"{management_url}/api/queues?columns=name,message_stats.redeliver"))
-    return float(sum(queue.get("message_stats", {}).get("redeliver", 0) for queue in queues))
+    # Without any statistics yet it is an empty list.
+    return float(sum((queue.get("message_stats") or {}).get("redeliver", 0) for queue in queues))
 
 
 def _get(url: str) -> str:
