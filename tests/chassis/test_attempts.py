@@ -32,3 +32,17 @@ async def test_an_error_is_not_tried_again_on_the_spot() -> None:
     failures = await apply(handler, [envelope("a")], "a test")
     assert [type(failure.error) for failure in failures] == [ValueError]
     assert batches == [1]
+
+
+async def test_a_database_that_is_gone_outlasts_any_number_of_attempts_and_fails_nobody() -> None:
+    errors = [psycopg.OperationalError("the connection is lost") for _ in range(ATTEMPTS_MAX + 1)]
+    batches: list[int] = []
+
+    async def handler(envelopes: Sequence[pb.Envelope]) -> Sequence[Failure]:
+        batches.append(len(envelopes))
+        if errors:
+            raise errors.pop()
+        return []
+
+    assert await apply(handler, [envelope("a"), envelope("b")], "a test") == []
+    assert batches == [2] * (ATTEMPTS_MAX + 2)

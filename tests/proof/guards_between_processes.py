@@ -160,7 +160,9 @@ MESSAGES: Final = (
     Guard(
         "a database that is gone is waited for",
         (Edit("chassis/attempts.py", "            if is_database_down(error):\n", "            if False:\n"),),
-        ("tests/chassis/test_consumer.py::test_a_database_that_is_gone_is_waited_for",),
+        (
+            "tests/chassis/test_attempts.py::test_a_database_that_is_gone_outlasts_any_number_of_attempts_and_fails_nobody",
+        ),
     ),
     Guard(
         "a Pay is not answered before its money is anywhere",
