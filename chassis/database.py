@@ -113,6 +113,7 @@ class Database:
         neither published nor retried on purpose. Raises psycopg.Error and psycopg_pool.PoolTimeout.
         """
         async with self.pool.connection() as conn:
+            _raise_lost_cancellation()
             yield conn
             await _shielded_commit(conn)
 
@@ -154,6 +155,14 @@ class _Connection(AsyncConnection[Any]):
         log.warning("the database has been silent for %s s, giving up this connection", SILENCE_MAX_S)
         with socket.socket(fileno=os.dup(self.pgconn.socket)) as end:
             end.shutdown(socket.SHUT_RDWR)
+
+
+def _raise_lost_cancellation() -> None:
+    # The pool waits with wait_for, which before Python 3.12 loses a cancellation that meets the connection it waited
+    # for: a loop that was told to end would go on for ever.
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _refuse_standby(conn: AsyncConnection) -> None:

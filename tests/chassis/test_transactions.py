@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
+from psycopg import AsyncConnection
 
 from chassis.database import Database
 from tests.chassis.broker import until
@@ -60,3 +62,30 @@ async def test_what_raises_is_rolled_back(notes: Database) -> None:
     async with notes.transaction() as conn:
         cursor = await conn.execute("SELECT count(*) FROM note")
         assert await cursor.fetchall() == [(0,)]
+
+
+async def test_a_cancellation_that_the_pool_swallows_begins_no_transaction(
+    notes: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, getconn = asyncio.Event(), notes.pool.getconn
+
+    async def deaf_getconn(timeout: float | None = None) -> AsyncConnection:
+        waits.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return await getconn(timeout)
+
+    monkeypatch.setattr(notes.pool, "getconn", deaf_getconn)
+    begun = False
+
+    async def begin() -> None:
+        nonlocal begun
+        async with notes.transaction():
+            begun = True
+
+    beginning = asyncio.create_task(begin())
+    await waits.wait()
+    beginning.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await beginning
+    assert not begun
