@@ -1,15 +1,14 @@
 """The fault matrix: every cell by name, what it breaks, and what it is expected to see."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from random import Random
 from typing import Final
 
-from chaos import faults, paths
-from chaos.faults import Fault
+from chaos import faults, overload, paths
+from chaos.faults import Fault, Scene
 from chaos.proxy import BLACK_HOLE, REPLIES_LOST, REQUESTS_LOST, Weather
-from chaos.system import CLIENTS, SERVERS, SERVICE_NAMES, System, links
+from chaos.system import CLIENTS, SERVERS, SERVICE_NAMES, links
 
 Link = tuple[str, str]
 
@@ -25,6 +24,10 @@ class Cell:
     takes: frozenset[str] = field(default=frozenset())
     # Within this the retry policy must bring every call to its end, even while the fault lasts.
     calls_within_s: float = float("inf")
+    # Bounds of figures that it notes, lowest and highest.
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    # Whether buyers are there while it lasts.
+    open_house: bool = True
     # The Debian package without which it cannot be played.
     needs: str = ""
 
@@ -43,7 +46,7 @@ SLOW_CARDS: Final = Weather(delay_s={"reply": 3.0})
 LATE_CARDS: Final = Weather(delay_s={"reply": faults.LATE_REPLY_S})
 
 
-async def _nothing(_: System, __: Random) -> None:
+async def _nothing(_: Scene) -> None:
     await asyncio.sleep(faults.LINK_DOWN_S)
 
 
@@ -133,6 +136,13 @@ def _servers() -> list[Cell]:
 
 def _operations() -> list[Cell]:
     return [
+        Cell(
+            "overload",
+            "twice and five times as many calls as can be served",
+            overload.overload,
+            bounds=overload.BOUNDS,
+            open_house=False,
+        ),
         Cell(
             "rolling-restart", "two of each service, each restarted in turn", faults.rolling_restart, calls_within_s=15
         ),

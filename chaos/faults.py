@@ -5,6 +5,7 @@ import shutil
 import signal
 import urllib.request
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -13,10 +14,23 @@ import psycopg
 
 from chaos.meters import GUEST
 from chaos.proxy import FAIR, Weather
+from chaos.record import Record
 from chaos.system import SERVICE_NAMES, TWINS, System
 from deploy.services import ROLES
 
-Fault = Callable[[System, Random], Awaitable[None]]
+
+@dataclass
+class Scene:
+    """Where a fault happens: what it may break, what draws its moments, what it may note."""
+
+    system: System
+    random: Random
+    record: Record
+    cell: str
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+Fault = Callable[[Scene], Awaitable[None]]
 
 KILLS: Final = 3
 KILL_GAP_S: Final = (1.0, 3.0)
@@ -40,7 +54,8 @@ _HEALTH_OF: Final = {"rabbitmq": "gateway"}
 def killed(name: str, *, times: int = KILLS) -> Fault:
     """kill -9 at moments that the seed draws, each time as soon as it serves again; the orchestrator restarts it."""
 
-    async def fault(system: System, random: Random) -> None:
+    async def fault(scene: Scene) -> None:
+        system, random = scene.system, scene.random
         for turn in range(times):
             await asyncio.sleep(random.uniform(*KILL_GAP_S))
             await system.kill(name)
@@ -54,7 +69,8 @@ def killed(name: str, *, times: int = KILLS) -> Fault:
 def paused(name: str, seconds: float) -> Fault:
     """SIGSTOP, then SIGCONT: the process is there, its connections are there, and nothing comes back."""
 
-    async def fault(system: System, _: Random) -> None:
+    async def fault(scene: Scene) -> None:
+        system = scene.system
         system.signal(name, signal.SIGSTOP)
         try:
             await asyncio.sleep(seconds)
@@ -67,7 +83,8 @@ def paused(name: str, seconds: float) -> Fault:
 def weather(callees: Sequence[tuple[str, str]], what: Weather, seconds: float = LINK_DOWN_S) -> Fault:
     """Weather on these links for a while; connections that lost a byte stay silent after it."""
 
-    async def fault(system: System, _: Random) -> None:
+    async def fault(scene: Scene) -> None:
+        system = scene.system
         links = [system.links[link] for link in callees]
         for link in links:
             link.weather = what
@@ -83,7 +100,8 @@ def weather(callees: Sequence[tuple[str, str]], what: Weather, seconds: float = 
 def reset(callees: Sequence[tuple[str, str]], *, times: int = 8) -> Fault:
     """RST on every connection of these links, again and again."""
 
-    async def fault(system: System, random: Random) -> None:
+    async def fault(scene: Scene) -> None:
+        system, random = scene.system, scene.random
         for _ in range(times):
             for link in callees:
                 system.links[link].reset()
@@ -95,7 +113,8 @@ def reset(callees: Sequence[tuple[str, str]], *, times: int = 8) -> Fault:
 def down(names: Sequence[str], seconds: float, *, by: str = "SIGKILL") -> Fault:
     """Gone for so long, then started again."""
 
-    async def fault(system: System, _: Random) -> None:
+    async def fault(scene: Scene) -> None:
+        system = scene.system
         with system.hands_off(*names):
             for name in names:
                 await (system.kill(name) if by == "SIGKILL" else system.terminate(name))
@@ -106,8 +125,9 @@ def down(names: Sequence[str], seconds: float, *, by: str = "SIGKILL") -> Fault:
     return fault
 
 
-async def memory_alarm(system: System, _: Random) -> None:
+async def memory_alarm(scene: Scene) -> None:
     """The broker takes nothing more from publishers, and says nothing about it."""
+    system = scene.system
     await _rabbitmqctl(system, "set_vm_memory_high_watermark", "absolute", "1")
     try:
         await asyncio.sleep(LINK_DOWN_S)
@@ -115,23 +135,26 @@ async def memory_alarm(system: System, _: Random) -> None:
         await _rabbitmqctl(system, "set_vm_memory_high_watermark", "absolute", str(MEMORY_LIMIT_BYTES))
 
 
-async def queues_deleted(system: System, random: Random) -> None:
+async def queues_deleted(scene: Scene) -> None:
     """An operator's mistake: each work queue is deleted with whatever is in it."""
+    system, random = scene.system, scene.random
     for queue in random.sample(QUEUES, len(QUEUES)):
         await asyncio.to_thread(_delete_queue, system.env["RABBITMQ_MANAGEMENT_URL"], queue)
         await asyncio.sleep(random.uniform(0.5, 1.5))
 
 
-async def broker_wiped(system: System, _: Random) -> None:
+async def broker_wiped(scene: Scene) -> None:
     """The broker dies, and comes back on an empty disk."""
+    system = scene.system
     with system.hands_off("rabbitmq"):
         await system.kill("rabbitmq")
         shutil.rmtree(system.run_dir / "rabbitmq" / "data")
     await system.is_back("rabbitmq")
 
 
-async def backends_terminated(system: System, random: Random) -> None:
+async def backends_terminated(scene: Scene) -> None:
     """Every connection of every service to the database is ended by the database, again and again."""
+    system, random = scene.system, scene.random
     roles = [role.name for role in ROLES]
     for _ in range(6):
         async with system.database() as conn:
@@ -141,15 +164,17 @@ async def backends_terminated(system: System, random: Random) -> None:
         await asyncio.sleep(random.uniform(0.3, 1.5))
 
 
-async def tables_locked(system: System, _: Random) -> None:
+async def tables_locked(scene: Scene) -> None:
     """Somebody's forgotten transaction: nobody gets at the tables, and each statement fails after the lock timeout."""
+    system = scene.system
     async with system.database() as conn, conn.transaction():
         await conn.execute("LOCK TABLE reservations.reservation, payments.payment IN ACCESS EXCLUSIVE MODE")
         await asyncio.sleep(LINK_DOWN_S)
 
 
-async def database_stopped_at_once(system: System, random: Random) -> None:
+async def database_stopped_at_once(scene: Scene) -> None:
     """As pg_ctl stop -m immediate: no goodbye to anybody, crash recovery at the next start."""
+    system, random = scene.system, scene.random
     for _ in range(2):
         await asyncio.sleep(random.uniform(*KILL_GAP_S))
         await system.kill("postgres", by=signal.SIGQUIT)
@@ -157,8 +182,9 @@ async def database_stopped_at_once(system: System, random: Random) -> None:
         await _serves(system, "postgres")
 
 
-async def rolling_restart(system: System, _: Random) -> None:
+async def rolling_restart(scene: Scene) -> None:
     """Two of each service; each is restarted in turn by SIGTERM."""
+    system = scene.system
     await system.add_twins()
     with system.hands_off(*TWINS):
         for name in TWINS:
@@ -171,7 +197,8 @@ async def rolling_restart(system: System, _: Random) -> None:
 def clocks_wrong(hours: int) -> Fault:
     """The clock of one service after the other is wrong, the others' are right."""
 
-    async def fault(system: System, _: Random) -> None:
+    async def fault(scene: Scene) -> None:
+        system = scene.system
         for name in SERVICE_NAMES:
             with system.hands_off(name):
                 system.variables[name] = {

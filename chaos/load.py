@@ -8,6 +8,7 @@ from random import Random
 from typing import Final
 
 from chaos.buyers import Buyer
+from chaos.cells import Cell
 from chaos.clients import Client, dial
 from chaos.record import Record
 from chaos.sale import HASTY, PATIENT, Sale, put_on_sale
@@ -44,11 +45,11 @@ class House:
 
 
 @asynccontextmanager
-async def full_house(address: str, record: Record, cell: str, seed: str) -> AsyncIterator[House]:
-    """Buyers at work at this gateway. What they do is drawn from the seed and the cell's name."""
+async def full_house(address: str, record: Record, cell: Cell, seed: str) -> AsyncIterator[House]:
+    """Buyers at work at this gateway, or an empty house. What they do is drawn from the seed and the cell's name."""
     async with AsyncExitStack() as stack:
         channels = [await stack.enter_async_context(dial(address)) for _ in range(CHANNELS)]
-        random = Random(f"{seed}/{cell}/house")
+        random = Random(f"{seed}/{cell.name}/house")
         clients = [Client(channel, record, random) for channel in channels]
         patient = await put_on_sale(clients[0], PATIENT, random)
         hasty = await put_on_sale(clients[0], HASTY, random)
@@ -56,12 +57,12 @@ async def full_house(address: str, record: Record, cell: str, seed: str) -> Asyn
         watches.seat_map(patient.event_id)
         closing = asyncio.Event()
         shopping = []
-        for number in range(BUYERS):
+        for number in range(BUYERS if cell.open_house else 0):
             own = clients[number % CHANNELS], clients[(number + 1) % CHANNELS]
-            draw = Random(f"{seed}/{cell}/{number}")
+            draw = Random(f"{seed}/{cell.name}/{number}")
             buyer = Buyer(
-                name=f"{cell}-{number}",
-                cell=cell,
+                name=f"{cell.name}-{number}",
+                cell=cell.name,
                 clients=own,
                 watches=watches,
                 patient=patient,

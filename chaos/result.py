@@ -8,6 +8,7 @@ from typing import Final
 RECOVERED: Final = "new calls are confirmed within 40 s of the heal"
 CLOSED: Final = "every obligation is closed within 120 s of the heal"
 IN_TIME: Final = "no hold outlives its release_time by more than two sweeps once healed"
+BOUNDED: Final = "what was measured is within its bounds"
 CALLED: Final = "the retry policy brings every call to its end in time"
 ALIVE: Final = "no process ends by itself"
 PROVED: Final = "the rare paths that it is about were taken"

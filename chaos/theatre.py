@@ -12,12 +12,24 @@ from chaos import books, paths, quiet
 from chaos.cells import Cell
 from chaos.checker.evidence import Evidence
 from chaos.checker.verdict import judge
+from chaos.faults import Scene
 from chaos.load import House, full_house
 from chaos.meters import Meters
 from chaos.probe import Probe
 from chaos.quiet import Overdue
 from chaos.record import OK, Record, of_cell
-from chaos.result import ALIVE, CALLED, CLOSED, CLOSED_MAX_S, IN_TIME, OVERDUE_MAX_S, RECOVERED, RECOVERY_MAX_S, Result
+from chaos.result import (
+    ALIVE,
+    BOUNDED,
+    CALLED,
+    CLOSED,
+    CLOSED_MAX_S,
+    IN_TIME,
+    OVERDUE_MAX_S,
+    RECOVERED,
+    RECOVERY_MAX_S,
+    Result,
+)
 from chaos.system import System
 
 WARM_UP_S: Final = 4.0
@@ -54,7 +66,7 @@ class Theatre:
         overdue = Overdue()
         async with (
             _beside(self._meters.run(), self._system.supervise(), overdue.watch(self._system)),
-            full_house(self._system.gateway_address, self.record, cell.name, self._seed) as house,
+            full_house(self._system.gateway_address, self.record, cell, self._seed) as house,
         ):
             await self._break(cell, house, result, overdue)
             await self._empty(house, result)
@@ -74,9 +86,13 @@ class Theatre:
         await asyncio.sleep(WARM_UP_S)
         self._say(cell.what)
         begin = time.monotonic()
-        await cell.fault(self._system, random)
+        scene = Scene(self._system, random, self.record, cell.name, result.figures)
+        await cell.fault(scene)
         heal = time.monotonic()
         result.fault_s = heal - begin
+        for name, (lowest, highest) in cell.bounds.items():
+            if not lowest <= scene.figures[name] <= highest:
+                result.fail(BOUNDED, f"{name} is {scene.figures[name]:g}, not {lowest:g} to {highest:g}")
         self._say("healed; new calls")
         closing = asyncio.create_task(self._close_what_is_owed(heal))
         probe = Probe(house.clients[0], house.patient, cell.name, random)
