@@ -41,7 +41,13 @@ class Charger:
         self._outbox = outbox
         self._peers = peers
         self._recorder = Recorder(self._write, name="charges")
-        self.loop = ClaimLoop(name="charges", in_flight_max=CHARGES_IN_FLIGHT_MAX, claim=self._claim, begin=self._begin)
+        self.loop = ClaimLoop(
+            name="charges",
+            in_flight_max=CHARGES_IN_FLIGHT_MAX,
+            claim=self._claim,
+            begin=self._begin,
+            give_back=self._give_back,
+        )
 
     async def run(self) -> None:
         """Charges until cancelled."""
@@ -53,18 +59,22 @@ class Charger:
         async with self._database.transaction() as conn:
             return await store.claim_charges(conn, limit, LEASE_S)
 
+    async def _give_back(self, payments: Sequence[Payment]) -> None:
+        async with self._database.transaction() as conn:
+            await store.give_back(conn, payments)
+
     async def _begin(self, payments: list[Payment]) -> None:
         """Charges at once what was opened in an earlier attempt, and the others as soon as they are opened."""
         for payment in payments:
             if payment.opened:
-                self.loop.start(self._charge(payment))
+                self.loop.start(payment, self._charge(payment))
         unopened = [payment for payment in payments if not payment.opened]
         if unopened:
             for payment, refused in await open_payments(self._peers, unopened):
                 if refused is None:
-                    self.loop.start(self._charge(payment))
+                    self.loop.start(payment, self._charge(payment))
                 else:
-                    self.loop.start(self._recorder.record((payment, refused)))
+                    self.loop.start(payment, self._recorder.record((payment, refused)))
 
     async def _charge(self, payment: Payment) -> None:
         if domain.is_given_up(payment, datetime.now(UTC)):

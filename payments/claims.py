@@ -5,7 +5,9 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
+from uuid import UUID
 
 from prometheus_client import Counter, Gauge
 
@@ -27,7 +29,8 @@ class ClaimLoop:
     """Claims payments that are due while there is room for them, and begins the work on each.
 
     `claim` takes at most so many payments, under a lease. `begin` gets what was taken and calls `start` once for each;
-    while it runs, the next batch forms. A piece of work that fails or is cancelled is left to its lease.
+    while it runs, the next batch forms. A piece of work that fails is left to its lease. `give_back` ends the leases of
+    what is not done when the process stops: whoever is left goes on with it at once.
     """
 
     def __init__(
@@ -37,14 +40,17 @@ class ClaimLoop:
         in_flight_max: int,
         claim: Callable[[int], Awaitable[list[Payment]]],
         begin: Callable[[list[Payment]], Awaitable[None]],
+        give_back: Callable[[Sequence[Payment]], Awaitable[None]],
     ) -> None:
         self._name = name
         self._in_flight_max = in_flight_max
         self._claim = claim
         self._begin = begin
+        self._give_back = give_back
         self._handed: deque[tuple[float, Payment]] = deque()
         self._beginning = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._in_hand: dict[UUID, Payment] = {}
         self._wake = asyncio.Event()
         self._due = False
         self._stopping = False
@@ -72,11 +78,11 @@ class ClaimLoop:
         self._handed.extend((now, payment) for payment in payments)
         self._wake.set()
 
-    def start(self, work: Coroutine[None, None, None]) -> None:
+    def start(self, payment: Payment, work: Coroutine[None, None, None]) -> None:
         """Runs the work on one payment that was taken."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._ended, payment))
 
     async def run(self) -> None:
         """Works until cancelled; then cancels what is still under way."""
@@ -89,14 +95,21 @@ class ClaimLoop:
                 task.cancel()
 
     async def drain(self, timeout_s: float) -> None:
-        """Claims nothing more; returns when what was taken is done, or when the time is over."""
+        """Claims nothing more; returns when what was taken is done, or when the time is over and it is given back."""
         self._stopping = True
         self._wake.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._finished.wait()
-        if self._tasks:
-            log.info("%s: %d left to the end of their lease", self._name, len(self._tasks))
+        left = [*self._in_hand.values(), *(payment for _, payment in self._handed)]
+        if left:
+            log.info("%s: %d are given back unfinished", self._name, len(left))
+            try:
+                await self._give_back(left)
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                log.warning("%s: they are left to the end of their lease: %s", self._name, error)
 
     async def _poll(self) -> None:
         while True:
@@ -129,6 +142,7 @@ class ClaimLoop:
             if since > too_old:
                 taken.append(payment)
         self._beginning = len(taken)
+        self._in_hand |= {payment.payment_id: payment for payment in taken}
         return taken
 
     def _room(self) -> int:
@@ -147,8 +161,9 @@ class ClaimLoop:
             self._due = True
         return claimed
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
+    def _ended(self, payment: Payment, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
+        self._in_hand.pop(payment.payment_id, None)
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             _failures.labels(self._name).inc()

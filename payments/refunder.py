@@ -38,7 +38,13 @@ class Refunder:
         self._outbox = outbox
         self._peers = peers
         self._recorder = Recorder(self._write, name="refunds")
-        self.loop = ClaimLoop(name="refunds", in_flight_max=REFUNDS_IN_FLIGHT_MAX, claim=self._claim, begin=self._begin)
+        self.loop = ClaimLoop(
+            name="refunds",
+            in_flight_max=REFUNDS_IN_FLIGHT_MAX,
+            claim=self._claim,
+            begin=self._begin,
+            give_back=self._give_back,
+        )
 
     async def run(self) -> None:
         """Refunds until cancelled."""
@@ -51,9 +57,13 @@ class Refunder:
         async with self._database.transaction() as conn:
             return await store.claim_refunds(conn, limit, LEASE_S)
 
+    async def _give_back(self, payments: Sequence[Payment]) -> None:
+        async with self._database.transaction() as conn:
+            await store.give_back(conn, payments)
+
     async def _begin(self, payments: list[Payment]) -> None:
         for payment in payments:
-            self.loop.start(self._refund(payment))
+            self.loop.start(payment, self._refund(payment))
 
     async def _refund(self, payment: Payment) -> None:
         result = await processor.refund(self._peers, payment)

@@ -204,6 +204,16 @@ async def take_refund(conn: AsyncConnection, payment_id: UUID, quiet_s: float, l
         return await cursor.fetchone()
 
 
+async def give_back(conn: AsyncConnection, claimed: Sequence[Payment]) -> None:
+    """Ends the leases of payments that were claimed and are not done: anyone may work on them now."""
+    await conn.execute(
+        """UPDATE payment SET due_time = clock_timestamp()
+           FROM unnest(%s::uuid[], %s::bigint[]) AS left_over (payment_id, version)
+           WHERE payment.payment_id = left_over.payment_id AND payment.version = left_over.version""",
+        ([payment.payment_id for payment in claimed], [payment.version for payment in claimed]),
+    )
+
+
 async def insert_entries(conn: AsyncConnection, entries: Sequence[Entry]) -> None:
     """Adds ledger entries; both sides of a posting in one call, which must balance."""
     await conn.execute(

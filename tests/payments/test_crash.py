@@ -126,9 +126,24 @@ async def test_stopping_awaits_the_charges_in_flight(system: System, provider: F
         assert (await system.payment(id_of(command)))["state"] == "APPROVED"
 
 
-async def test_stopping_leaves_a_slow_card_to_its_lease_and_claims_nothing_more(
-    system: System, provider: FakeProvider
+async def test_what_a_process_that_stops_has_not_finished_another_goes_on_with_at_once(
+    new_system: NewSystem, provider: FakeProvider
 ) -> None:
+    stopping, command = new_system(), pay_command()
+    provider.gate.clear()
+    async with stopping.running():
+        await stopping.pay(command)
+        await until(lambda: provider.in_flight == 1)
+        await stopping.charger.loop.drain(0.05)
+        [due] = await stopping.rows("SELECT due_time <= clock_timestamp() AS now FROM payment")
+    assert due == {"now": True}
+    provider.gate.set()
+    async with new_system().running() as alive:
+        await alive.until_state(id_of(command), "APPROVED")
+    assert provider.taken_minor() == 5_000
+
+
+async def test_stopping_gives_a_slow_card_back_and_claims_nothing_more(system: System, provider: FakeProvider) -> None:
     slow, next_one = pay_command(), pay_command()
     provider.gate.clear()
     async with system.running():
