@@ -14,7 +14,7 @@ from deploy import environment
 from deploy.services import NAMES, SERVICES
 from tests.deploy.test_stack import processes_of
 
-DEADLINE_S = 110
+DEADLINE_S = 240
 
 
 class Shell:

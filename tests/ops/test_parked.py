@@ -249,7 +249,8 @@ async def test_what_cannot_be_settled_is_refused_whole(house: House, desk: Desk,
 async def test_what_cannot_be_noted_is_not_done(house: House, desk: Desk, unwritable: str, verb: str) -> None:
     envelope = poison()
     name = await park(house, "payments", aside(envelope, REFUNDS, keys.REFUND_REQUESTED))
-    assert (await desk.change("parked", verb, name, reason=unwritable)).code == 3
+    # Poison that is sent again may be back in its place before the noting fails; done it is in no case.
+    assert (await desk.change("parked", verb, name, reason=unwritable)).code in (1, 3)
     rows = await parked(house, "payments", message_id=envelope.message_id)
     assert {row["state"] for row in rows} == {"PARKED"}
     assert (await desk.change("parked", "discard", name)).code == 0
