@@ -44,7 +44,7 @@ def show(run: Run, console: Console) -> None:
     """The table, the rare paths, and whatever went wrong."""
     table = Table(box=SIMPLE_HEAD, header_style="bold", title=f"chaos, seed {run.seed}")
     table.add_column("cell", no_wrap=True)
-    for column in ("fault s", "recovered s", "closed s", "overdue s", "calls", "unanswered"):
+    for column in ("fault s", "recovered s", "closed s", "overdue s", "slowest s", "calls", "unanswered"):
         table.add_column(column, justify="right")
     for column in ("unknown", "lost", "doubled", "restarts", "sold"):
         table.add_column(column, justify="right")
@@ -65,7 +65,7 @@ def show(run: Run, console: Console) -> None:
 
 def _row(result: Result) -> list[str]:
     if result.skipped:
-        return [result.cell, *[""] * 11, f"[yellow]not played: {result.skipped}[/]"]
+        return [result.cell, *[""] * 12, f"[yellow]not played: {result.skipped}[/]"]
     kept = "[green]kept[/]" if result.held else f"[red]{len(result.violations)} broken[/]"
     numbers = (
         result.calls,
@@ -82,6 +82,7 @@ def _row(result: Result) -> list[str]:
         _seconds(result.recovery_s),
         _seconds(result.closed_s),
         f"{result.overdue_s:.1f}",
+        f"{result.slowest_s:.1f}",
         *map(str, numbers),
         kept,
     ]

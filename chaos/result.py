@@ -32,6 +32,8 @@ class Result:
     # Attempts, and those among them that were not answered.
     calls: int = 0
     unanswered: int = 0
+    # How long the unluckiest caller insisted, slow cards aside.
+    slowest_s: float = 0.0
     # Requests whose caller never learned what became of them; that were OK'd and left no trace; that had two effects.
     unknown: int = 0
     lost: int = 0

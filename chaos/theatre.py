@@ -140,12 +140,12 @@ class Theatre:
         self._known.update(new)
         result.violations += new
         requests = of_cell(self.record.requests, cell.name)
-        late = [request for request in requests if request.seconds > cell.calls_within_s]
+        slowest = max(requests, key=lambda request: request.seconds)
+        result.slowest_s = slowest.seconds
+        late = sum(request.seconds > cell.calls_within_s for request in requests)
         if late:
-            slowest = max(late, key=lambda request: request.seconds)
-            result.fail(
-                CALLED, f"{len(late)} were not, {slowest.call} {slowest.request_id} after {slowest.seconds:.1f} s"
-            )
+            told = f"{late} were not, {slowest.call} {slowest.request_id} after {slowest.seconds:.1f} s"
+            result.fail(CALLED, told)
         answers = [answer for request in requests for answer in request.answers]
         result.calls, result.unanswered = len(answers), sum(answer.code != OK for answer in answers)
         result.unknown = sum(request.insists and request.decision is None for request in requests)
