@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
-from chaos import paths, report
+from chaos import report
 from chaos.cells import CELLS, PATHS_OF_MANY, SMOKE, Cell
 from chaos.picture import write_svg
 from chaos.report import Run, keep_logs
@@ -51,7 +51,7 @@ def main(
     unknown = [name for name in names if name not in CELLS]
     if unknown:
         raise typer.BadParameter(f"there is no cell {', '.join(unknown)}; see --list")
-    required = paths.BY_BUYERS.union(*(CELLS[name].takes for name in names), () if cells else PATHS_OF_MANY)
+    required = frozenset(PATHS_OF_MANY if not cells else ()).union(*(CELLS[name].required for name in names))
     seed = seed or (SMOKE_SEED if smoke else secrets.token_hex(4))
     run = asyncio.run(_play([CELLS[name] for name in names], seed, required, out))
     report.show(run, console)

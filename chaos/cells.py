@@ -31,6 +31,11 @@ class Cell:
     # The Debian package without which it cannot be played.
     needs: str = ""
 
+    @property
+    def required(self) -> frozenset[str]:
+        """The rare paths without which it proves nothing."""
+        return self.takes | (paths.BY_BUYERS if self.open_house else frozenset())
+
 
 def _to(callee: str) -> Sequence[Link]:
     return [(caller, called) for caller, called, _ in links() if called == callee]
