@@ -13,7 +13,6 @@ from grpc.aio import AbortError, AioRpcError, ServicerContext
 from psycopg_pool import PoolTimeout, TooManyRequests
 
 from chassis import errors, logs, metrics
-from chassis.admission import RETRY_AFTER_S, Admission, Limit
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +28,7 @@ _OWN_PREFIX = "/grpc."
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each unary-unary and unary-stream method once and remembers the wrapped handler: it is on the hot path."""
 
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
+    def __init__(self) -> None:
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -39,28 +37,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         known = self._wrapped.get(method)
         if known is not None:
-            return _REFUSING if self._admission.refuses(method) else known
+            return known
         handler = await continuation(handler_call_details)
         if handler is None or method.startswith(_OWN_PREFIX) or handler.request_streaming:
             return handler
-        self._wrapped[method] = wrapped = _wrap(method, handler, self._admission.limit(method))
+        self._wrapped[method] = wrapped = _wrap(method, handler)
         return wrapped
 
 
-async def _refuse(_: AsyncIterator[Any], context: Context) -> None:
-    metrics.grpc_refused.inc()
-    await context.abort(_TOO_MANY.code, _TOO_MANY.message, _TOO_MANY_DETAILS)
-
-
-_TOO_MANY = errors.overloaded(
-    "TOO_MANY_CALLS", "too many calls are under way; send the same request again later", RETRY_AFTER_S
-)
-_TOO_MANY_DETAILS = ((errors.DETAILS_KEY, errors.status_of(_TOO_MANY).SerializeToString()),)
-# As if it took a stream: then the request is not even read. Who is refused must cost as little as can be.
-_REFUSING = grpc.stream_unary_rpc_method_handler(_refuse)
-
-
-def _wrap(method: str, handler: Handler, limit: Limit | None) -> Handler:
+def _wrap(method: str, handler: Handler) -> Handler:
     # The stubs know only the handlers of the synchronous server.
     inner: Any = handler.unary_stream if handler.response_streaming else handler.unary_unary
     if handler.response_streaming:
@@ -68,12 +53,12 @@ def _wrap(method: str, handler: Handler, limit: Limit | None) -> Handler:
             _around_stream(method, inner), handler.request_deserializer, handler.response_serializer
         )
     return grpc.unary_unary_rpc_method_handler(
-        _around_unary(method, inner, limit), handler.request_deserializer, handler.response_serializer
+        _around_unary(method, inner), handler.request_deserializer, handler.response_serializer
     )
 
 
 def _around_unary(
-    method: str, inner: Callable[[Any, Context], Awaitable[Any]], limit: Limit | None
+    method: str, inner: Callable[[Any, Context], Awaitable[Any]]
 ) -> Callable[[Any, Context], Awaitable[Any]]:
     observe = _Observer(method, "unary")
 
@@ -81,15 +66,7 @@ def _around_unary(
         async with observe(request, context):
             return await inner(request, context)
 
-    async def limited_call(request: Any, context: Context) -> Any:
-        begin = time.perf_counter()
-        limit.begin()
-        try:
-            return await call(request, context)
-        finally:
-            limit.end(time.perf_counter() - begin)
-
-    return call if limit is None else limited_call
+    return call
 
 
 def _around_stream(

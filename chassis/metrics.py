@@ -11,7 +11,6 @@ _LABELS = ("grpc_type", "grpc_service", "grpc_method")
 # Names as in the gRPC ecosystem's Prometheus middleware, so that existing dashboards fit.
 grpc_started = Counter("grpc_server_started", "RPCs started on this server.", _LABELS)
 grpc_handled = Counter("grpc_server_handled", "RPCs completed on this server, by code.", (*_LABELS, "grpc_code"))
-grpc_refused = Counter("grpc_server_refused", "RPCs refused unread, because too many were under way.")
 grpc_seconds = Histogram(
     "grpc_server_handling_seconds", "Seconds until an RPC completed.", _LABELS, buckets=LATENCY_BUCKETS_S
 )

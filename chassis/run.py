@@ -32,7 +32,6 @@ class Process:
     settings: Settings
     register: Callable[[grpc.aio.Server], Sequence[str]]
     checks: Mapping[str, Check] = field(default_factory=dict)
-    admission: Admission = ADMITS_ALL
     open: Sequence[Callable[[], Awaitable[None]]] = ()
     background: Sequence[Callable[[], Coroutine[None, None, None]]] = ()
     drain: Sequence[Callable[[], Awaitable[None]]] = ()
@@ -56,13 +55,11 @@ async def _live(compose: Callable[[], Process]) -> None:
     for prepare in process.open:
         await prepare()
     health = Health(process.checks)
-    server, services = build(process.register, health, process.admission)
+    server, services = build(process.register, health)
     port = server.add_insecure_port(process.settings.listen_address)
-    address = f"{process.settings.listen_address.rpartition(':')[0]}:{port}"
     metrics.serve(process.settings.metrics_address)
-    measure = partial(process.admission.measure, address)
     await health.begin(services)
-    tasks = [asyncio.create_task(begin(), name=begin.__qualname__) for begin in (health.run, measure, *process.background)]
+    tasks = [asyncio.create_task(begin(), name=begin.__qualname__) for begin in (health.run, *process.background)]
     await server.start()
     log.info("listening", extra={"port": port, "metrics": process.settings.metrics_address})
     try:
