@@ -8,7 +8,7 @@ PROTOC = PATH="$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos
 BASELINE := protos/baseline.binpb
 
 # Each has servers and services of its own. Tests wait more than they work, so there are more of them than cores.
-WORKERS ?= 4
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 
