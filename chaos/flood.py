@@ -6,6 +6,7 @@ moment at which a call was due: a generator that waits for answers would hide wh
 
 import asyncio
 import json
+import random
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -96,7 +97,9 @@ async def _queue(calls: list[Call], flood: Flood) -> list[Drop]:
 
     async def caller(call: Call) -> None:
         for number in numbers:
-            drops.append(await _ask(call, flood, number, time.time()))
+            drop = await _ask(call, flood, number, time.time())
+            drops.append(drop)
+            await asyncio.sleep(drop.retry_after_s * random.uniform(0.5, 1.0))
             if time.time() > end:
                 return
 

@@ -15,7 +15,8 @@ from ticketrush.v1 import ticketing_pb2 as pb
 
 # Two on two cores: the machine's other half has to serve them.
 CROWDS: Final = 2
-CALLERS: Final = 128
+# Enough for whatever forms batches to form them.
+CALLERS: Final = 512
 MEASURED_S: Final = 8.0
 POURED_S: Final = 10.0
 BACK_AT_PEAK_WITHIN_S: Final = 5.0
@@ -59,7 +60,7 @@ class _Crowds:
             self.next += share
             floods.append(
                 Flood(
-                    address=self.scene.system.gateway_address,
+                    address=self.scene.system.stack.address("gateway"),
                     event_id=self.sale.event_id,
                     buyer_id=f"{self.scene.cell}-crowd",
                     tickets=tickets,
