@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import aio_pika
@@ -41,6 +42,17 @@ def cancelled_from_outside() -> bool:
     """Whether the CancelledError at hand was asked of this task; aiormq also raises it for a channel that is gone."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+@contextmanager
+def naming_losses() -> Iterator[None]:
+    """Raises ConnectionError for what aiormq raises when a channel is closed without a reason: a bare Exception."""
+    try:
+        yield
+    except Exception as error:
+        if type(error) is Exception:
+            raise ConnectionError("the channel was closed without a reason") from error
+        raise
 
 
 class Link:
@@ -112,10 +124,11 @@ class Link:
         end = self._end = asyncio.get_running_loop().create_future()
         connection = _Connection(URL(self._url).update_query(heartbeat=HEARTBEAT_S, name=self._name))
         try:
-            async with asyncio.timeout(SETUP_TIMEOUT_S):
-                await connection.connect(timeout=CONNECT_TIMEOUT_S)
-                connection.close_callbacks.add(lambda _, error: self._finish(end, f"connection closed: {error!r}"))
-                await self._setup(connection)
+            with naming_losses():
+                async with asyncio.timeout(SETUP_TIMEOUT_S):
+                    await connection.connect(timeout=CONNECT_TIMEOUT_S)
+                    connection.close_callbacks.add(lambda _, error: self._finish(end, f"connection closed: {error!r}"))
+                    await self._setup(connection)
             if cancelled_from_outside():
                 # wait_for before Python 3.12, deep in a library, loses a cancellation that meets its result.
                 raise asyncio.CancelledError  # noqa: TRY301 - ends as any other cancellation does
@@ -149,8 +162,9 @@ class Link:
             if end.done():
                 return end.result()
             if self._refresh is not None:
-                async with asyncio.timeout(REFRESH_TIMEOUT_S):
-                    await self._refresh()
+                with naming_losses():
+                    async with asyncio.timeout(REFRESH_TIMEOUT_S):
+                        await self._refresh()
 
 
 class _Connection(aio_pika.Connection):

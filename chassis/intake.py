@@ -12,7 +12,7 @@ from aiormq.abc import AbstractChannel as Channel
 from aiormq.abc import DeliveredMessage
 from prometheus_client import Counter
 
-from chassis.connection import Link, cancelled_from_outside
+from chassis.connection import Link, cancelled_from_outside, naming_losses
 from chassis.delivery import Delivery, decode
 from chassis.sender import Declare
 
@@ -107,7 +107,8 @@ class Intake:
     async def _ack(self, batch: Sequence[Delivery]) -> None:
         """Acks a batch, with all before it. Without its connection that is impossible, and needless: it comes again."""
         try:
-            await batch[-1].channel.basic_ack(batch[-1].tag, multiple=True)
+            with naming_losses():
+                await batch[-1].channel.basic_ack(batch[-1].tag, multiple=True)
         except CONNECTION_EXCEPTIONS:
             self._ack_lost(batch)
         except asyncio.CancelledError:

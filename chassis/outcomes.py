@@ -9,7 +9,7 @@ from aiormq.abc import AbstractChannel
 from prometheus_client import Counter
 
 from chassis.batch import pack, properties, split
-from chassis.connection import cancelled_from_outside
+from chassis.connection import cancelled_from_outside, naming_losses
 
 WAITING_MAX: Final = 20_000
 SEND_TIMEOUT_S: Final = 5.0
@@ -64,9 +64,13 @@ class Outcomes:
             _dropped.inc(len(envelopes))
             return
         try:
-            await self._channel.basic_publish(
-                pack(envelopes), routing_key=reply_to, properties=properties({}, transient=True), timeout=SEND_TIMEOUT_S
-            )
+            with naming_losses():
+                await self._channel.basic_publish(
+                    pack(envelopes),
+                    routing_key=reply_to,
+                    properties=properties({}, transient=True),
+                    timeout=SEND_TIMEOUT_S,
+                )
             _sent.inc(len(envelopes))
         except TimeoutError:
             _dropped.inc(len(envelopes))

@@ -11,7 +11,7 @@ from aiormq.abc import AbstractChannel as Channel
 from pamqp.commands import Basic
 from prometheus_client import Histogram
 
-from chassis.connection import Link, cancelled_from_outside
+from chassis.connection import Link, cancelled_from_outside, naming_losses
 from chassis.outcomes import Outcomes
 from chassis.topology import declare_exchange
 
@@ -80,7 +80,7 @@ class Sender:
         if channel is None:
             raise NotSent
         try:
-            with _seconds.time():
+            with _seconds.time(), naming_losses():
                 await channel.basic_publish(
                     body,
                     exchange=exchange,

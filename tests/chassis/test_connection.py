@@ -9,7 +9,7 @@ from aiormq.abc import DeliveredMessage
 
 from chassis import connection as connection_module
 from chassis.connection import Link
-from tests.chassis.broker import running, until
+from tests.chassis.broker import close_without_a_reason, running, until
 from tests.chassis.proxy import Proxy
 
 
@@ -137,6 +137,32 @@ async def test_a_consumer_cancelled_by_the_broker_takes_the_connection_with_it(
         await until(lambda: not link.connected)
         await until(lambda: link.connected)
     await channel.queue_delete(unique)
+
+
+async def test_a_channel_that_is_closed_without_a_reason_in_mid_call_costs_the_connection_and_no_more(
+    wire: Proxy, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "REFRESH_INTERVAL_S", 0.1)
+    channels: list[AbstractChannel] = []
+    asking = asyncio.Event()
+
+    async def setup(connection: AbstractConnection) -> None:
+        channels.append(await link.channel(connection))
+
+    async def refresh() -> None:
+        asking.set()
+        await channels[-1].declare_queue(unique, exclusive=True)
+
+    link = Link(wire.url, name="link", setup=setup, refresh=refresh)
+    async with running(link.run()):
+        await link.up()
+        wire.mute()
+        asking.clear()
+        await asking.wait()
+        await asyncio.sleep(0)
+        await close_without_a_reason(await channels[0].get_underlay_channel())
+        wire.unmute()
+        await until(lambda: len(channels) > 1 and link.connected)
 
 
 async def test_a_set_up_that_fails_is_tried_again_after_a_while(wire: Proxy) -> None:

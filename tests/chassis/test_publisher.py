@@ -11,7 +11,7 @@ from chassis import publisher as publisher_module
 from chassis import sender
 from chassis.publisher import NotSent, OutcomeUnknown, Overloaded, Publisher, Rejected, Unroutable
 from chassis.topology import WorkQueue, declare, declare_exchange
-from tests.chassis.broker import envelope, next_batch, next_message, running, until
+from tests.chassis.broker import close_without_a_reason, envelope, next_batch, next_message, running, until
 from tests.chassis.proxy import Proxy
 from ticketrush.messages.v1 import messages_pb2 as pb
 
@@ -146,6 +146,24 @@ async def test_a_cut_connection_leaves_it_unknown_and_is_built_again(
     wire.unmute()
     await asyncio.gather(*say(publisher, "heard"))
     assert await next_batch(queue) == ["heard"]
+
+
+async def test_a_channel_closed_without_a_reason_leaves_it_unknown_and_is_opened_again(
+    publisher: Publisher, queue: AbstractQueue, wire: Proxy
+) -> None:
+    wire.mute()
+    (future,) = say(publisher, "lost")
+    await asyncio.sleep(0)
+    confirming = publisher._sender._confirming
+    assert confirming
+    await close_without_a_reason(confirming)
+    with pytest.raises(OutcomeUnknown):
+        await future
+    wire.unmute()
+    await asyncio.gather(*say(publisher, "heard"))
+    # The first may have been taken: that is what is unknown.
+    batch = await next_batch(queue)
+    assert (await next_batch(queue) if batch == ["lost"] else batch) == ["heard"]
 
 
 async def test_a_deleted_exchange_is_declared_again(
