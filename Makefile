@@ -8,7 +8,7 @@ PROTOC = PATH="$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos
 BASELINE := protos/baseline.binpb
 
 # Each has servers and services of its own. Tests wait more than they work, so there are more of them than cores.
-WORKERS ?= 3
+WORKERS ?= 4
 
 .DEFAULT_GOAL := help
 
@@ -31,7 +31,7 @@ logs: venv ## show the logs, and follow them on a terminal (NAMES="gateway payme
 	@$(BIN)/python -m deploy logs $(NAMES)
 
 test: venv ## run all tests, with a PostgreSQL and a RabbitMQ of their own (ARGS="-k name": only some)
-	@$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
+	@$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 verify: lint types contract fresh-gen containers ## check style, types, contract, generated code, compose file and Dockerfile
 

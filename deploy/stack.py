@@ -155,6 +155,9 @@ class Stack:
         """Stops everything and removes the run directory, and the data wherever it lies."""
         # A directory without this was not made by us.
         if (self.run_dir / "state").is_dir():
+            self.down(set(NAMES) - {"rabbitmq"})
+            # In good order it would take seconds, for data that is thrown away here.
+            self._processes["rabbitmq"].kill()
             self.down()
             postgres.remove_data(self.run_dir)
             shutil.rmtree(self.run_dir)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # exists only in the stubs
 
 Stub: TypeAlias = "PaymentProviderServiceAsyncStub"
 START_TIMEOUT_S = 20
+CLOSE_GRACE_S = 5
 
 
 def order(method: str = "pm_card_ok", amount_minor: int = 4_200, currency: str = "EUR") -> pb.ChargeRequest:
@@ -72,7 +73,8 @@ class ProviderProcess:
         self._process = self._channel = None
         signal(process)
         await process.communicate()
-        await channel.close()
+        # To calls under way the end of the process, not ours of the channel, is what happened.
+        await channel.close(grace=CLOSE_GRACE_S)
         assert process.returncode is not None
         return process.returncode
 
