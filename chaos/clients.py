@@ -164,13 +164,15 @@ class Client:
 
 def understand(error: grpc.aio.AioRpcError) -> Refused:
     """What an error says of itself."""
-    info, retry = ErrorInfo(), RetryInfo()
-    reason, retry_after_s = "", 0.0
     for key, value in error.trailing_metadata() or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
-            for detail in Status.FromString(value).details:
-                if detail.Unpack(info):
-                    reason = info.reason
-                elif detail.Unpack(retry):
-                    retry_after_s = retry.retry_delay.ToMilliseconds() / 1_000
-    return Refused(error.code().name, reason, retry_after_s)
+            return told(error.code().name, Status.FromString(value))
+    return Refused(error.code().name, "", 0.0)
+
+
+def told(code: str, status: Status) -> Refused:
+    """What the details of a refusal say."""
+    info, retry = ErrorInfo(), RetryInfo()
+    for detail in status.details:
+        _ = detail.Unpack(info) or detail.Unpack(retry)
+    return Refused(code, info.reason, retry.retry_delay.ToMilliseconds() / 1_000)

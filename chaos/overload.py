@@ -1,29 +1,36 @@
 """More calls than can be served: measures the peak first, then pours twice and five times as many."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from chaos.clients import Client, dial
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.status_pb2 import Status
+
+import loadgen
+from chaos.clients import Client, dial, told
 from chaos.faults import Scene
-from chaos.flood import Drop, Flood, poured
-from chaos.record import Answer, Request, told_reservation
+from chaos.record import OK, Answer, Request, told_reservation
 from chaos.sale import Sale, Terms, drawn_id, put_on_sale
+from loadgen import Call, Load
 from ticketrush.v1 import ticketing_pb2 as pb
 
-# Two on two cores: the machine's other half has to serve them.
-CROWDS: Final = 2
+METHOD: Final = "/ticketrush.v1.TicketingService/Reserve"
+WAIT_S: Final = 2
 # Enough for whatever forms batches to form them.
-CALLERS: Final = 512
+CALLERS: Final = 256
 MEASURED_S: Final = 8.0
 POURED_S: Final = 10.0
+# More than any machine serves.
+CLOSED_MAX_PER_S: Final = 5_000
 BACK_AT_PEAK_WITHIN_S: Final = 5.0
 AFTER_S: Final = 10.0
 # A second counts as one at the peak from this share on.
 PEAK_SHARE: Final = 0.85
-TERMS: Final = Terms(hold_s=30, grace_s=5, instalment_s=5, seats=100_000, window=1)
+TERMS: Final = Terms(hold_s=30, grace_s=5, instalment_s=5, seats=250_000, window=1)
 
 PEAK: Final = "peak a second"
 GOODPUT_2: Final = "goodput at twice the peak, %"
@@ -45,50 +52,53 @@ _UNDECIDED: Final = (pb.Reservation.STATE_UNSPECIFIED, pb.Reservation.STATE_PEND
 
 
 @dataclass
-class _Crowds:
+class _Crowd:
     scene: Scene
     sale: Sale
+    program: Path
     next: int = 0
 
-    async def pour(self, seconds: float, *, rate: float = 0.0) -> Sequence[Drop]:
+    async def pour(self, seconds: float, *, rate: float = 0.0) -> Sequence[Call]:
         """At that rate, or in a closed loop; every answer goes into the record."""
-        wanted = round(rate * seconds) + CROWDS if rate else round(20_000 * seconds / MEASURED_S)
-        share = wanted // CROWDS
-        floods = []
-        for number in range(CROWDS):
-            tickets = list(self.sale.seats[self.next : self.next + share])
-            self.next += share
-            floods.append(
-                Flood(
-                    address=self.scene.system.stack.address("gateway"),
-                    event_id=self.sale.event_id,
-                    buyer_id=f"{self.scene.cell}-crowd",
-                    tickets=tickets,
-                    request_ids=[drawn_id(self.scene.random) for _ in tickets],
-                    seconds=seconds,
-                    out=str(self.scene.system.run_dir / f"flood-{number}.jsonl"),
-                    rate=rate / CROWDS,
-                    in_flight=CALLERS // CROWDS,
-                )
-            )
-        drops = [drop async for drop in poured(floods)]
-        for drop in drops:
-            self._note(drop)
-        return drops
-
-    def _note(self, drop: Drop) -> None:
-        buyer_id, cell = f"{self.scene.cell}-crowd", self.scene.cell
-        request = Request("Reserve", drop.request_id, buyer_id, self.sale.event_id, cell, ticket_ids=(drop.ticket_id,))
-        shown = _shown(drop)
-        request.answers.append(
-            Answer(
-                drop.due_s,
-                drop.end_s,
-                drop.code,
-                drop.reason,
-                reservation=told_reservation(shown.reservation) if shown else None,
-            )
+        wanted = round(rate * seconds) if rate else round(CLOSED_MAX_PER_S * seconds)
+        tickets = list(self.sale.seats[self.next : self.next + wanted])
+        requests = [self._request(ticket) for ticket in tickets]
+        load = Load(
+            address=self.scene.system.stack.address("gateway"),
+            method=METHOD,
+            requests=[request.SerializeToString() for request in requests],
+            seconds=seconds,
+            rate=rate,
+            in_flight=CALLERS,
         )
+        calls = [call async for call in loadgen.poured(self.program, load)]
+        self.next += len(calls)
+        for call in calls:
+            self._note(requests[call.number], call)
+        return calls
+
+    def _request(self, ticket_id: str) -> pb.ReserveRequest:
+        return pb.ReserveRequest(
+            request_id=drawn_id(self.scene.random),
+            event_id=self.sale.event_id,
+            buyer_id=f"{self.scene.cell}-crowd",
+            ticket_ids=[ticket_id],
+            wait=Duration(seconds=WAIT_S),
+        )
+
+    def _note(self, asked: pb.ReserveRequest, call: Call) -> None:
+        request = Request(
+            "Reserve",
+            asked.request_id,
+            asked.buyer_id,
+            asked.event_id,
+            self.scene.cell,
+            ticket_ids=tuple(asked.ticket_ids),
+        )
+        shown = _shown(call)
+        reason = "" if shown else told(call.code, Status.FromString(call.body)).reason
+        reservation = told_reservation(shown.reservation) if shown else None
+        request.answers.append(Answer(call.due_s, call.end_s, call.code, reason, reservation=reservation))
         self.scene.record.requests.append(request)
 
 
@@ -96,20 +106,21 @@ async def overload(scene: Scene) -> None:
     """Twice the peak, five times the peak, and the peak again."""
     async with dial(scene.system.gateway_address) as channel:
         sale = await put_on_sale(Client(channel, scene.record, scene.random), TERMS, scene.random)
-    crowds = _Crowds(scene, sale)
-    await crowds.pour(2.0)
-    measured = await crowds.pour(MEASURED_S)
+    program = await asyncio.to_thread(loadgen.build, scene.system.run_dir / "loadgen")
+    crowd = _Crowd(scene, sale, program)
+    await crowd.pour(2.0)
+    measured = await crowd.pour(MEASURED_S)
     peak = _goodput(measured)
     before = _resident_mb(scene)
-    twice = await crowds.pour(POURED_S, rate=2 * peak)
-    five = await crowds.pour(POURED_S, rate=5 * peak)
-    after = await crowds.pour(AFTER_S)
-    outcomes = Counter(_outcome(drop) for drop in (*twice, *five))
+    twice = await crowd.pour(POURED_S, rate=2 * peak)
+    five = await crowd.pour(POURED_S, rate=5 * peak)
+    after = await crowd.pour(AFTER_S)
+    outcomes = Counter(_outcome(call) for call in (*twice, *five))
     scene.figures |= {
         PEAK: round(peak),
         GOODPUT_2: round(100 * _goodput(twice) / peak),
         GOODPUT_5: round(100 * _goodput(five) / peak),
-        P99_5: round(_percentile([drop.end_s - drop.due_s for drop in five if _outcome(drop) == "decided"], 99) * 1e3),
+        P99_5: round(_percentile([call.end_s - call.due_s for call in five if _outcome(call) == "decided"], 99) * 1e3),
         GROWTH: round(_resident_mb(scene) - before),
         BACK: _back_at(after, peak),
         BARE: outcomes["bare"],
@@ -117,29 +128,29 @@ async def overload(scene: Scene) -> None:
     }
 
 
-def _shown(drop: Drop) -> pb.ReserveResponse | None:
-    return pb.ReserveResponse.FromString(bytes.fromhex(drop.reservation)) if drop.code == "OK" else None
+def _shown(call: Call) -> pb.ReserveResponse | None:
+    return pb.ReserveResponse.FromString(call.body) if call.code == OK else None
 
 
-def _outcome(drop: Drop) -> str:
-    shown = _shown(drop)
+def _outcome(call: Call) -> str:
+    shown = _shown(call)
     if shown is not None:
         return "accepted" if shown.reservation.state in _UNDECIDED else "decided"
-    if drop.code == "RESOURCE_EXHAUSTED":
-        return "refused" if drop.retry_after_s else "bare"
+    if call.code == "RESOURCE_EXHAUSTED":
+        return "refused" if call.retry_after_s else "bare"
     return "other"
 
 
-def _goodput(drops: Sequence[Drop]) -> float:
+def _goodput(calls: Sequence[Call]) -> float:
     """Calls that were decided, a second of the time in which calls were due."""
-    begin, end = min(drop.due_s for drop in drops), max(drop.due_s for drop in drops)
-    return sum(_outcome(drop) == "decided" for drop in drops) / (end - begin)
+    begin, end = min(call.due_s for call in calls), max(call.due_s for call in calls)
+    return sum(_outcome(call) == "decided" for call in calls) / (end - begin)
 
 
-def _back_at(drops: Sequence[Drop], peak: float) -> float:
+def _back_at(calls: Sequence[Call], peak: float) -> float:
     """How many seconds passed before the first that was served at the peak."""
-    begin = min(drop.due_s for drop in drops)
-    seconds = Counter(int(drop.end_s - begin) for drop in drops if _outcome(drop) == "decided")
+    begin = min(call.due_s for call in calls)
+    seconds = Counter(int(call.end_s - begin) for call in calls if _outcome(call) == "decided")
     return next((second for second in range(int(AFTER_S)) if seconds[second] >= PEAK_SHARE * peak), float("inf"))
 
 

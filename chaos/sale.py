@@ -37,6 +37,10 @@ PATIENT: Final = Terms(hold_s=8, grace_s=8, instalment_s=6, seats=4_000, window=
 HASTY: Final = Terms(hold_s=2, grace_s=1, instalment_s=1, seats=1_500, window=14)
 
 
+SEATS_PER_ROW: Final = 50
+CREATED_AT_ONCE_MAX: Final = 100_000
+
+
 @dataclass
 class Sale:
     """An event, its seats in order, and those of which the buyers know that they are sold."""
@@ -66,19 +70,34 @@ async def put_on_sale(client: Client, terms: Terms, random: Random) -> Sale:
         instalment_hold=Duration(seconds=terms.instalment_s),
     )
     create = catalog.CreateEventRequest(request_id=drawn_id(random), event=event)
-    block = catalog.Block(section=SECTION, price_minor=PRICE_MINOR)
-    block.grid.rows, block.grid.seats_per_row = terms.seats // 50, 50
-    add = catalog.CreateTicketsRequest(request_id=drawn_id(random), blocks=[block])
+    adds = [
+        catalog.CreateTicketsRequest(request_id=drawn_id(random), blocks=[_block(SECTION + "'" * number, seats)])
+        for number, seats in enumerate(_portions(terms.seats))
+    ]
     give_up_at = time.monotonic() + SET_UP_TIMEOUT_S
     while True:
         try:
-            add.event_id = (await client.catalog.CreateEvent(create, timeout=SET_UP_TIMEOUT_S)).event.event_id
-            await client.catalog.CreateTickets(add, timeout=SET_UP_TIMEOUT_S)
-            return Sale(add.event_id, terms, await _seats(client, add.event_id))
+            event_id = (await client.catalog.CreateEvent(create, timeout=SET_UP_TIMEOUT_S)).event.event_id
+            for add in adds:
+                add.event_id = event_id
+                await client.catalog.CreateTickets(add, timeout=SET_UP_TIMEOUT_S)
+            return Sale(event_id, terms, await _seats(client, event_id))
         except grpc.aio.AioRpcError:
             if time.monotonic() > give_up_at:
                 raise
         await asyncio.sleep(AGAIN_AFTER_S)
+
+
+def _block(section: str, seats: int) -> catalog.Block:
+    block = catalog.Block(section=section, price_minor=PRICE_MINOR)
+    block.grid.rows, block.grid.seats_per_row = seats // SEATS_PER_ROW, SEATS_PER_ROW
+    return block
+
+
+def _portions(seats: int) -> list[int]:
+    """What one call may add, and the rest."""
+    full, rest = divmod(seats, CREATED_AT_ONCE_MAX)
+    return [CREATED_AT_ONCE_MAX] * full + [rest] * bool(rest)
 
 
 async def _seats(client: Client, event_id: str) -> list[str]:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -13,6 +14,7 @@ from grpc.aio import AbortError, AioRpcError, ServicerContext
 from psycopg_pool import PoolTimeout, TooManyRequests
 
 from chassis import errors, logs, metrics
+from chassis.admission import Admission, Gate, is_probe, refusal, refuse_unread
 
 log = logging.getLogger(__name__)
 
@@ -26,42 +28,72 @@ _OWN_PREFIX = "/grpc."
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps each unary-unary and unary-stream method once and remembers the wrapped handler: it is on the hot path."""
+    """Wraps each unary-unary and unary-stream method once and remembers the wrapped handler: it is on the hot path.
 
-    def __init__(self) -> None:
-        self._wrapped: dict[str, Handler] = {}
+    With `admission`, calls that are too many are refused before they are read.
+    """
+
+    def __init__(self, admission: Admission | None = None) -> None:
+        self._admission = admission
+        self._wrapped: dict[str, _Method] = {}
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler | None:
         method = handler_call_details.method
         known = self._wrapped.get(method)
-        if known is not None:
-            return known
-        handler = await continuation(handler_call_details)
-        if handler is None or method.startswith(_OWN_PREFIX) or handler.request_streaming:
-            return handler
-        self._wrapped[method] = wrapped = _wrap(method, handler)
-        return wrapped
+        if known is None:
+            handler = await continuation(handler_call_details)
+            if handler is None or method.startswith(_OWN_PREFIX) or handler.request_streaming:
+                return handler
+            gate = self._admission.gate(method) if self._admission else None
+            known = self._wrapped[method] = _wrap(method, handler, gate)
+        gate = known.gate
+        if gate is None:
+            return known.handler
+        if is_probe(handler_call_details.invocation_metadata or ()):
+            return _PROBED
+        gate.backlog.called()
+        return known.refusal if gate.is_shut else known.handler
 
 
-def _wrap(method: str, handler: Handler) -> Handler:
+# To gRPC what is refused is a stream of requests: only those are not read before they are handled.
+_PROBED: Handler = grpc.stream_stream_rpc_method_handler(refuse_unread)
+
+
+@dataclass(frozen=True)
+class _Method:
+    gate: Gate | None
+    handler: Handler
+    refusal: Handler
+
+
+def _wrap(method: str, handler: Handler, gate: Gate | None) -> _Method:
+    observe = _Observer(method, "server_stream" if handler.response_streaming else "unary", gate)
     # The stubs know only the handlers of the synchronous server.
     inner: Any = handler.unary_stream if handler.response_streaming else handler.unary_unary
     if handler.response_streaming:
-        return grpc.unary_stream_rpc_method_handler(
-            _around_stream(method, inner), handler.request_deserializer, handler.response_serializer
+        wrapped = grpc.unary_stream_rpc_method_handler(
+            _around_stream(observe, inner), handler.request_deserializer, handler.response_serializer
         )
-    return grpc.unary_unary_rpc_method_handler(
-        _around_unary(method, inner), handler.request_deserializer, handler.response_serializer
-    )
+    else:
+        wrapped = grpc.unary_unary_rpc_method_handler(
+            _around_unary(observe, inner), handler.request_deserializer, handler.response_serializer
+        )
+    return _Method(gate, wrapped, _refusal_of(observe))
+
+
+def _refusal_of(observe: "_Observer") -> Handler:
+    async def call(requests: Any, context: Context) -> None:
+        observe.refused()
+        await refuse_unread(requests, context)
+
+    return grpc.stream_stream_rpc_method_handler(call)
 
 
 def _around_unary(
-    method: str, inner: Callable[[Any, Context], Awaitable[Any]]
+    observe: "_Observer", inner: Callable[[Any, Context], Awaitable[Any]]
 ) -> Callable[[Any, Context], Awaitable[Any]]:
-    observe = _Observer(method, "unary")
-
     async def call(request: Any, context: Context) -> Any:
         async with observe(request, context):
             return await inner(request, context)
@@ -70,10 +102,8 @@ def _around_unary(
 
 
 def _around_stream(
-    method: str, inner: Callable[[Any, Context], AsyncIterator[Any]]
+    observe: "_Observer", inner: Callable[[Any, Context], AsyncIterator[Any]]
 ) -> Callable[[Any, Context], AsyncIterator[Any]]:
-    observe = _Observer(method, "server_stream")
-
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:
         async with observe(request, context):
             async for response in inner(request, context):
@@ -85,19 +115,28 @@ def _around_stream(
 class _Observer:
     """The surroundings of one method's calls, its metric children bound beforehand."""
 
-    def __init__(self, method: str, kind: str) -> None:
+    def __init__(self, method: str, kind: str, gate: Gate | None) -> None:
         self._method = method
+        self._gate = gate
+        self._limit = gate.limit if gate else None
         _, service, name = method.split("/")
         self._labels = (kind, service, name)
         self._started = metrics.grpc_started.labels(*self._labels)
         self._seconds = metrics.grpc_seconds.labels(*self._labels)
         self._ok = metrics.grpc_handled.labels(*self._labels, "OK")
+        self._refused = metrics.grpc_handled.labels(*self._labels, grpc.StatusCode.RESOURCE_EXHAUSTED.name)
 
     @asynccontextmanager
     async def __call__(self, request: Any, context: Context) -> AsyncIterator[None]:
         logs.call_method.set(self._method)
         logs.call_request_id.set(getattr(request, "request_id", ""))
+        if self._gate and self._gate.is_shut:
+            # It was not when it was taken up; much can have gathered since.
+            self.refused()
+            await errors.abort(context, refusal())
         self._started.inc()
+        if self._limit:
+            self._limit.begin()
         begin = time.perf_counter()
         try:
             yield
@@ -109,11 +148,19 @@ class _Observer:
             self._count(context.code() or grpc.StatusCode.UNKNOWN)
             raise
         except Exception as error:  # noqa: BLE001 - the one place where any failure of a call becomes its status
-            refusal = _refusal(error)
-            self._count(refusal.code)
-            await errors.abort(context, refusal)
+            told = _refusal(error)
+            self._count(told.code)
+            await errors.abort(context, told)
         finally:
-            self._seconds.observe(time.perf_counter() - begin)
+            now = time.perf_counter()
+            self._seconds.observe(now - begin)
+            if self._limit:
+                self._limit.end(now - begin, now)
+
+    def refused(self) -> None:
+        """A call that was not taken up."""
+        self._started.inc()
+        self._refused.inc()
 
     def _count(self, code: grpc.StatusCode) -> None:
         metrics.grpc_handled.labels(*self._labels, code.name).inc()

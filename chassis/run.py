@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import grpc
 
 from chassis import logs, metrics
+from chassis.admission import Admission
 from chassis.server import Check, Health, build
 from chassis.settings import Settings
 
@@ -24,14 +25,16 @@ class Process:
     """A service as its composition root describes it.
 
     `open` is awaited in order before anything is served. `background` coroutines run until the end; one that fails ends
-    the process. On SIGTERM: health turns NOT_SERVING, `drain` is awaited in order (stop taking work, finish what is in
-    hand), then the gRPC port closes, the background is cancelled, and `close` is awaited in order.
+    the process. With `admission`, calls that are too many are refused. On SIGTERM: health turns NOT_SERVING, `drain` is
+    awaited in order (stop taking work, finish what is in hand), then the gRPC port closes, the background is cancelled,
+    and `close` is awaited in order.
     """
 
     name: str
     settings: Settings
     register: Callable[[grpc.aio.Server], Sequence[str]]
     checks: Mapping[str, Check] = field(default_factory=dict)
+    admission: Admission | None = None
     open: Sequence[Callable[[], Awaitable[None]]] = ()
     background: Sequence[Callable[[], Coroutine[None, None, None]]] = ()
     drain: Sequence[Callable[[], Awaitable[None]]] = ()
@@ -55,12 +58,15 @@ async def _live(compose: Callable[[], Process]) -> None:
     for prepare in process.open:
         await prepare()
     health = Health(process.checks)
-    server, services = build(process.register, health)
+    server, services = build(process.register, health, process.admission)
     port = server.add_insecure_port(process.settings.listen_address)
     metrics.serve(process.settings.metrics_address)
     await health.begin(services)
     tasks = [asyncio.create_task(begin(), name=begin.__qualname__) for begin in (health.run, *process.background)]
     await server.start()
+    if process.admission:
+        host, _, _ = process.settings.listen_address.rpartition(":")
+        tasks.append(asyncio.create_task(process.admission.run(f"{host}:{port}"), name="admission"))
     log.info("listening", extra={"port": port, "metrics": process.settings.metrics_address})
     try:
         await _until_stopped(stop, tasks)

@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
+from chassis.admission import Admission
 from chassis.interceptor import CallInterceptor
 
 log = logging.getLogger(__name__)
@@ -80,9 +81,11 @@ class Health:
             await self.servicer.set(service, answer.SERVING if serving else answer.NOT_SERVING)
 
 
-def build(register: Callable[[grpc.aio.Server], Sequence[str]], health: Health) -> tuple[grpc.aio.Server, list[str]]:
+def build(
+    register: Callable[[grpc.aio.Server], Sequence[str]], health: Health, admission: Admission | None = None
+) -> tuple[grpc.aio.Server, list[str]]:
     """A server with what `register` adds (it returns their full names), health, and reflection in both versions."""
-    server = grpc.aio.server(interceptors=[CallInterceptor()], options=_OPTIONS)
+    server = grpc.aio.server(interceptors=[CallInterceptor(admission)], options=_OPTIONS)
     services = list(register(server))
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     visible = [

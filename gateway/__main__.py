@@ -3,6 +3,7 @@
 from functools import partial
 
 from chassis import settings
+from chassis.admission import Admission
 from chassis.publisher import Publisher
 from chassis.run import Process, run
 from contract import keys
@@ -12,7 +13,7 @@ from gateway.hub import Hub
 from gateway.inbox import Inbox
 from gateway.owners import Owners
 from gateway.reads import Reads
-from gateway.servicer import TicketingServicer
+from gateway.servicer import RESERVE, TicketingServicer
 from gateway.submission import Submission
 from gateway.waiters import Waiters
 from gateway.watches import Watches
@@ -56,6 +57,7 @@ def compose(chosen: Settings) -> Process:
             "replies": lambda: replies.link.connected,
             "facts": lambda: facts.link.connected,
         },
+        admission=Admission(limited=[RESERVE]),
         background=[publisher.run, replies.link.run, facts.link.run],
         drain=[hub.stop, waiters.drain],
         close=[owners.close],

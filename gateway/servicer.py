@@ -18,6 +18,8 @@ from gateway.watches import Watches
 from ticketrush.v1 import ticketing_pb2 as pb
 from ticketrush.v1 import ticketing_pb2_grpc
 
+# Its calls are those of a rush. How long a Pay takes is up to the card, and says nothing about load.
+RESERVE: Final = "/ticketrush.v1.TicketingService/Reserve"
 # What a cancellation keeps of its time to read how things stand when its wait runs out; of a short time, half.
 READ_BACK_S: Final = 0.5
 

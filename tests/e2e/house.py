@@ -193,8 +193,13 @@ def shared_addresses(stack: Stack, services: Sequence[str]) -> dict[str, str]:
     return {f"{name.upper()}_ADDRESS": stack.address(name) for name in services}
 
 
+# What callers are advised to do, only that here an outage has to be seen.
+_RETRY_POLICY: Final = (
+    (Path(__file__).parents[2] / "docs/examples/retry_policy.json").read_text().replace('"UNAVAILABLE", ', "")
+)
 # A restarted process is found again at once; a proxy for the outside world knows none of ours.
 _OPTIONS: Final = (
+    ("grpc.service_config", _RETRY_POLICY),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.enable_http_proxy", 0),

@@ -1,0 +1,174 @@
+"""Who is let in when more calls come than can be served; others are refused at once, unread, and told when to return.
+
+A call waits twice: until its handler begins, in gRPC and in the event loop, and then for what it asks for. The first
+wait is measured by calls of our own to our own port (`Backlog`), the second by the calls themselves (`Limit`).
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+import grpc
+from prometheus_client import Gauge
+
+from chassis.channels import dial
+from chassis.errors import DETAILS_KEY, CallError, overloaded, status_of
+
+PROBE_INTERVAL_S: Final = 0.05
+PROBE_TIMEOUT_S: Final = 5.0
+# The metadata by which a probe is known. A stranger who sends it is refused, as a probe is.
+PROBE_KEY: Final = "ticketrush-probe"
+# A probe that took longer was slow. Calls are refused when for so long none was quick: a pause is not a rush.
+QUICK_S: Final = 0.2
+PATIENCE_S: Final = 0.4
+
+LATENCY_TARGET_S: Final = 0.5
+LIMIT_FIRST: Final = 1_000
+LIMIT_MIN: Final = 256
+LIMIT_MAX: Final = 10_000
+SHRINK_BY: Final = 0.8
+GROW_BY: Final = 0.1
+
+# Spread, so that those who were refused together do not come back together.
+RETRY_AFTER_S: Final = (0.5, 1.5)
+SPREAD: Final = 32
+
+_delay = Gauge("ticketrush_admission_delay_seconds", "How long the last probe waited to be taken up.", ("grpc_method",))
+_limit = Gauge("ticketrush_admission_limit_calls", "Calls admitted at a time.", ("grpc_method",))
+
+
+class Backlog:
+    """Whether calls of one method wait too long until they are handled."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+        self._delay = _delay.labels(method.rpartition("/")[2])
+        self._has_calls = False
+        self._is_probed = False
+        # When the first of the probes was asked since which none was quick.
+        self._behind_since: float | None = None
+
+    @property
+    def is_long(self) -> bool:
+        return self._behind_since is not None and time.monotonic() - self._behind_since > PATIENCE_S
+
+    @property
+    def needs_probe(self) -> bool:
+        """Whether there is something to be known that no probe under way will tell."""
+        return not self._is_probed and (self._has_calls or self._behind_since is not None)
+
+    def called(self) -> None:
+        """A call came."""
+        self._has_calls = True
+
+    async def probe(self, channel: grpc.aio.Channel) -> None:
+        """Asks as callers do, and sees how long it takes until somebody looks at it."""
+        asked = time.monotonic()
+        self._is_probed, self._has_calls = True, False
+        if self._behind_since is None:
+            self._behind_since = asked
+        probe: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(self._method)
+        with suppress(grpc.aio.AioRpcError):  # it is always refused
+            await probe(b"", metadata=((PROBE_KEY, ""),), timeout=PROBE_TIMEOUT_S)
+        took_s = time.monotonic() - asked
+        self._is_probed = False
+        self._delay.set(took_s)
+        if took_s <= QUICK_S:
+            self._behind_since = None
+
+
+class Limit:
+    """As many calls at a time as are answered within LATENCY_TARGET_S; grows while they are, shrinks when not."""
+
+    def __init__(self) -> None:
+        self.calls = float(LIMIT_FIRST)
+        self._running = 0
+        self._shrunk = 0.0
+
+    @property
+    def has_room(self) -> bool:
+        return self._running < self.calls
+
+    def begin(self) -> None:
+        """A call is let in."""
+        self._running += 1
+
+    def end(self, seconds: float, now: float) -> None:
+        """A call ended after so long."""
+        is_in_use = self._running > self.calls / 2
+        self._running -= 1
+        if seconds <= LATENCY_TARGET_S:
+            if is_in_use:
+                self.calls = min(self.calls + GROW_BY, LIMIT_MAX)
+        elif now - self._shrunk > LATENCY_TARGET_S:
+            # Once for all calls that were under way together.
+            self._shrunk = now
+            self.calls = max(self.calls * SHRINK_BY, LIMIT_MIN)
+
+
+class Gate:
+    """The admission of one method."""
+
+    def __init__(self, method: str, limit: Limit | None) -> None:
+        self.backlog = Backlog(method)
+        self.limit = limit
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether the next call is one too many."""
+        return self.backlog.is_long or (self.limit is not None and not self.limit.has_room)
+
+
+class Admission:
+    """The gates of a gRPC port; `limited` are full method names whose calls have a Limit."""
+
+    def __init__(self, limited: Collection[str]) -> None:
+        self._limited = limited
+        self._gates: list[Gate] = []
+
+    def gate(self, method: str) -> Gate:
+        """A new gate, for a method by its full name."""
+        limit = Limit() if method in self._limited else None
+        if limit:
+            _limit.labels(method.rpartition("/")[2]).set_function(partial(getattr, limit, "calls"))
+        gate = Gate(method, limit)
+        self._gates.append(gate)
+        return gate
+
+    async def run(self, address: str) -> None:
+        """Measures by asking this address, the server's own, until cancelled."""
+        async with dial(address) as channel, asyncio.TaskGroup() as probes:
+            while True:
+                for gate in self._gates:
+                    if gate.backlog.needs_probe:
+                        probes.create_task(gate.backlog.probe(channel))
+                await asyncio.sleep(PROBE_INTERVAL_S)
+
+
+def is_probe(metadata: Sequence[tuple[str, str | bytes]]) -> bool:
+    """Whether a call is one of ours."""
+    return any(key == PROBE_KEY for key, _ in metadata)
+
+
+MESSAGE: Final = "more calls than can be served now; send the same request again after the given delay"
+_FIRST_S, _LAST_S = RETRY_AFTER_S
+_REFUSALS: Final = [
+    overloaded("OVERLOADED", MESSAGE, _FIRST_S + (_LAST_S - _FIRST_S) * step / (SPREAD - 1)) for step in range(SPREAD)
+]
+_TRAILERS: Final = [((DETAILS_KEY, status_of(refusal).SerializeToString()),) for refusal in _REFUSALS]
+
+
+def refusal() -> CallError:
+    """What a call that is one too many is told."""
+    return random.choice(_REFUSALS)  # noqa: S311 # jitter
+
+
+async def refuse_unread(_: Any, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
+    """Says the same as `refusal` for as little work as possible."""
+    context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)
+    context.set_details(MESSAGE)
+    context.set_trailing_metadata(random.choice(_TRAILERS))  # noqa: S311 # jitter

@@ -1,0 +1,171 @@
+"""More calls than can be served: who is let in, what the others are told, and that the rush leaves nothing behind."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+
+from chassis import admission
+from chassis.admission import LATENCY_TARGET_S, LIMIT_FIRST, LIMIT_MAX, LIMIT_MIN, Admission, Limit
+from chassis.channels import dial
+from chassis.errors import DETAILS_KEY
+from chassis.server import Health, build
+
+WORK, STREAM = "/tests.Busy/Work", "/tests.Busy/Stream"
+
+
+@dataclass
+class Busy:
+    """Echoes what it is sent after doing its work."""
+
+    work: Callable[[], object]
+    taken_up: int = 0
+
+    def register(self, server: grpc.aio.Server) -> Sequence[str]:
+        server.add_registered_method_handlers(
+            "tests.Busy",
+            {
+                "Work": grpc.unary_unary_rpc_method_handler(self._work),
+                "Stream": grpc.unary_stream_rpc_method_handler(self._stream),
+            },
+        )
+        return ["tests.Busy"]
+
+    async def _work(self, request: bytes, _: object) -> bytes:
+        self.taken_up += 1
+        done = self.work()
+        if asyncio.isfuture(done):
+            await done
+        return request
+
+    async def _stream(self, request: bytes, _: object) -> AsyncIterator[bytes]:
+        yield request
+
+
+@asynccontextmanager
+async def serving(busy: Busy, admitted: Admission) -> AsyncIterator[grpc.aio.Channel]:
+    server, _ = build(busy.register, Health({}), admitted)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    probing = asyncio.create_task(admitted.run(address))
+    try:
+        async with dial(address) as channel:
+            yield channel
+    finally:
+        await server.stop(None)
+        probing.cancel()
+
+
+def method(channel: grpc.aio.Channel) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
+    """WORK, called with bytes as they are."""
+    called: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(WORK)
+    return called
+
+
+def retry_after_s(error: grpc.aio.AioRpcError) -> float:
+    """What a refusal says in its RetryInfo."""
+    [details] = [value for key, value in error.trailing_metadata() or () if key == DETAILS_KEY]
+    assert isinstance(details, bytes)
+    retry = RetryInfo()
+    assert any(detail.Unpack(retry) for detail in Status.FromString(details).details)
+    return float(retry.retry_delay.ToNanoseconds() / 1e9)
+
+
+async def ended(call: grpc.aio.UnaryUnaryCall[bytes, bytes]) -> tuple[str, float]:
+    """The code of a call, and when it is to be made again."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return error.code().name, retry_after_s(error)
+    return "OK", 0.0
+
+
+async def test_who_finds_no_room_is_refused_unread_and_let_in_once_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "LIMIT_FIRST", 2)
+    gate = asyncio.get_running_loop().create_future()
+    busy = Busy(lambda: gate)
+    async with serving(busy, Admission([WORK])) as channel:
+        work = method(channel)
+        inside = [asyncio.ensure_future(work(b"first")), asyncio.ensure_future(work(b"second"))]
+        async with asyncio.timeout(10):
+            while busy.taken_up < 2:  # noqa: ASYNC110 - a call has no event for it
+                await asyncio.sleep(0.01)
+        code, retry_s = await ended(work(b"third"))
+        assert (code, busy.taken_up) == ("RESOURCE_EXHAUSTED", 2)
+        first, last = admission.RETRY_AFTER_S
+        assert first <= retry_s <= last
+        gate.set_result(None)
+        assert await asyncio.gather(*inside) == [b"first", b"second"]
+        assert await ended(work(b"fourth")) == ("OK", 0.0)
+
+
+async def test_a_call_that_its_caller_gave_up_leaves_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "LIMIT_FIRST", 1)
+    never = asyncio.get_running_loop().create_future()
+    busy = Busy(lambda: asyncio.shield(never))
+    async with serving(busy, Admission([WORK])) as channel:
+        work = method(channel)
+        async with asyncio.timeout(10):
+            while busy.taken_up < 3:
+                with pytest.raises(grpc.aio.AioRpcError):  # too many, as long as the server has not heard of it
+                    await work(b"", timeout=0.3)
+
+
+async def test_a_crowd_that_would_wait_too_long_is_refused_at_once_and_the_next_are_served() -> None:
+    # 2,000 times 2 ms in one instant: 4 s of work, far more than anybody should wait for.
+    busy = Busy(lambda: time.sleep(0.002))
+    async with serving(busy, Admission([])) as channel:
+        work = method(channel)
+        await work(b"")
+        answers = Counter(code for code, _ in await asyncio.gather(*(ended(work(b"")) for _ in range(2_000))))
+        assert set(answers) == {"OK", "RESOURCE_EXHAUSTED"}
+        assert answers["OK"] == busy.taken_up - 1
+        async with asyncio.timeout(10):
+            while await ended(work(b"")) != ("OK", 0.0):  # noqa: ASYNC110 - as a caller would
+                await asyncio.sleep(0.05)
+
+
+async def test_streams_are_refused_in_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "LIMIT_FIRST", 0)
+    async with serving(Busy(lambda: None), Admission([STREAM])) as channel:
+        stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(STREAM)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            _ = [answer async for answer in stream(b"")]
+    assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert retry_after_s(refused.value) > 0
+
+
+def crowd(limit: Limit, seconds: float, now: float, calls: int) -> None:
+    """As many calls at once, each answered after so long."""
+    for _ in range(calls):
+        limit.begin()
+    for _ in range(calls):
+        limit.end(seconds, now)
+
+
+def test_the_limit_shrinks_once_for_those_who_were_slow_together() -> None:
+    limit = Limit()
+    crowd(limit, 2 * LATENCY_TARGET_S, 100.0, 500)
+    assert LIMIT_FIRST / 2 < limit.calls < LIMIT_FIRST
+    for turn in range(100):
+        crowd(limit, 2 * LATENCY_TARGET_S, 200.0 + turn, 10)
+    assert limit.calls == LIMIT_MIN
+
+
+def test_the_limit_grows_only_while_it_is_used() -> None:
+    limit = Limit()
+    for turn in range(1_000):
+        crowd(limit, 0.01, float(turn), 10)
+    assert limit.calls == LIMIT_FIRST
+    crowd(limit, 0.01, 0.0, LIMIT_FIRST)
+    assert LIMIT_FIRST < limit.calls < 1.2 * LIMIT_FIRST
+    for turn in range(200):
+        crowd(limit, 0.01, float(turn), round(limit.calls))
+    assert limit.calls == LIMIT_MAX
