@@ -11,6 +11,7 @@ COPY cli cli
 COPY contract contract
 COPY deploy deploy
 COPY gateway gateway
+COPY loadgen loadgen
 COPY ops ops
 COPY payments payments
 COPY provider provider

@@ -97,7 +97,7 @@ async def test_who_finds_no_room_is_refused_unread_and_let_in_once_there_is(monk
         async with asyncio.timeout(10):
             while busy.taken_up < 2:  # noqa: ASYNC110 - a call has no event for it
                 await asyncio.sleep(0.01)
-        code, retry_s = await ended(work(b"third"))
+        code, retry_s = await ended(work(b"third", timeout=10))
         assert (code, busy.taken_up) == ("RESOURCE_EXHAUSTED", 2)
         first, last = admission.RETRY_AFTER_S
         assert first <= retry_s <= last

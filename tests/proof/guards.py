@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.proof.guard import Guard, problem_of
-from tests.proof.guards_between_processes import CLOCK, MESSAGES, PAYMENTS
+from tests.proof.guards_between_processes import ADMISSION, CLOCK, MESSAGES, PAYMENTS
 from tests.proof.guards_in_reservations import DATABASE, TICKETS_AND_MONEY
 
-GUARDS: Final = (*TICKETS_AND_MONEY, *DATABASE, *PAYMENTS, *MESSAGES, *CLOCK)
+GUARDS: Final = (*TICKETS_AND_MONEY, *DATABASE, *PAYMENTS, *MESSAGES, *ADMISSION, *CLOCK)
 ROOT: Final = Path(__file__).parents[2]
 TRIAL_TIMEOUT_S: Final = 240
 # pytest: the tests ran, and some failed.

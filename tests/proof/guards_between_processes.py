@@ -177,6 +177,26 @@ MESSAGES: Final = (
     ),
 )
 
+ADMISSION: Final = (
+    Guard(
+        "a crowd that would wait too long is refused",
+        (Edit("chassis/admission.py", "return self.backlog.is_long or (", "return ("),),
+        (
+            "tests/chassis/test_admission.py::test_a_crowd_that_would_wait_too_long_is_refused_at_once_and_the_next_are_served",
+        ),
+    ),
+    Guard(
+        "calls that find no room are refused",
+        (Edit("chassis/admission.py", " or (self.limit is not None and not self.limit.has_room)", ""),),
+        ("tests/chassis/test_admission.py::test_who_finds_no_room_is_refused_unread_and_let_in_once_there_is",),
+    ),
+    Guard(
+        "a call that ends leaves its place",
+        (Edit("chassis/admission.py", "        self._running -= 1\n", ""),),
+        ("tests/chassis/test_admission.py::test_a_call_that_its_caller_gave_up_leaves_its_place",),
+    ),
+)
+
 CLOCK: Final = (
     Guard(
         "the sweep runs",
