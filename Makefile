@@ -92,6 +92,7 @@ clean: venv ## stop everything and remove its data, and what tools have cached (
 
 venv:
 	@$(if $(PYTHON),,echo "error: Python 3.11 or newer is needed; as root: apt-get install python3 python3-venv"; exit 1;) \
+	command -v $(PYTHON) > /dev/null || { echo "error: there is no $(PYTHON)"; exit 1; }; \
 	$(PYTHON) -m deploy.bootstrap
 
 generate = $(PROTOC) --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)

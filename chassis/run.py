@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import grpc
@@ -11,7 +12,7 @@ import grpc
 from chassis import logs, metrics
 from chassis.admission import Admission
 from chassis.server import Check, Health, build
-from chassis.settings import Settings
+from chassis.settings import PREFIX, Settings, stop_misconfigured
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,10 @@ async def _live(compose: Callable[[], Process]) -> None:
         await prepare()
     health = Health(process.checks)
     server, services = build(process.register, health, process.admission)
-    port = server.add_insecure_port(process.settings.listen_address)
-    metrics.serve(process.settings.metrics_address)
+    with _listening_on("LISTEN_ADDRESS", process.settings.listen_address):
+        port = server.add_insecure_port(process.settings.listen_address)
+    with _listening_on("METRICS_ADDRESS", process.settings.metrics_address):
+        metrics.serve(process.settings.metrics_address)
     await health.begin(services)
     tasks = [asyncio.create_task(begin(), name=begin.__qualname__) for begin in (health.run, *process.background)]
     await server.start()
@@ -72,6 +75,15 @@ async def _live(compose: Callable[[], Process]) -> None:
         await _until_stopped(stop, tasks)
     finally:
         await _stop(process, health, server, tasks)
+
+
+@contextmanager
+def _listening_on(setting: str, address: str) -> Iterator[None]:
+    """Ends the process if the address is not to be had."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # the latter is grpc's
+        stop_misconfigured(f"{PREFIX}{setting}: cannot listen on {address}, is it in use? ({error})")
 
 
 async def _until_stopped(stop: asyncio.Event, tasks: Sequence["asyncio.Task[None]"]) -> None:

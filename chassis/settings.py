@@ -1,9 +1,13 @@
 """Settings from `TICKETRUSH_*` environment variables, with one error that names everything wrong."""
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import Annotated, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -18,8 +22,36 @@ def _host_and_port(value: str) -> str:
     return value
 
 
+def _amqp_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"amqp", "amqps"} or not parts.hostname:
+        raise ValueError("must be amqp://USER:PASSWORD@HOST:PORT/ or amqps://...")
+    _ = parts.port  # a ValueError of its own says what is wrong
+    return value
+
+
+def _database_url(value: str) -> str:
+    try:
+        conninfo_to_dict(value)
+    except psycopg.ProgrammingError as error:
+        raise ValueError(f"must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE ({str(error).strip()})") from error
+    return value
+
+
+def _log_level(value: str) -> str:
+    if value.upper() not in logging.getLevelNamesMapping():
+        raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+    return value.upper()
+
+
 Address = Annotated[str, AfterValidator(_host_and_port)]
 """`HOST:PORT`; port 0 lets the system choose."""
+AmqpUrl = Annotated[str, AfterValidator(_amqp_url)]
+"""Of a broker."""
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+"""Of a PostgreSQL, or its `key=value` connection string."""
+LogLevel = Annotated[str, AfterValidator(_log_level)]
+"""The name of a level of `logging`."""
 
 
 class Settings(BaseSettings):
@@ -29,7 +61,7 @@ class Settings(BaseSettings):
 
     listen_address: Address
     metrics_address: Address
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
 
 
 Chosen = TypeVar("Chosen", bound=Settings)
@@ -46,8 +78,13 @@ def load(kind: Callable[[], Chosen]) -> Chosen:
 def _exit_naming(error: ValidationError) -> NoReturn:
     lines = [
         f"  {PREFIX}{'_'.join(str(part) for part in problem['loc']).upper()}: "
-        + ("is missing" if problem["type"] == "missing" else problem["msg"])
+        + ("is missing" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, "))
         for problem in error.errors()
     ]
-    sys.stderr.write("Cannot start, settings are wrong:\n" + "\n".join(lines) + "\n")
+    stop_misconfigured("settings are wrong:\n" + "\n".join(lines))
+
+
+def stop_misconfigured(problem: str) -> NoReturn:
+    """Ends the process: it cannot start as it is set up. Says what is wrong."""
+    sys.stderr.write(f"Cannot start, {problem}\n")
     sys.exit(EXIT_CODE_MISCONFIGURED)

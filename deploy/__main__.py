@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
-import psycopg
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -26,6 +25,8 @@ from deploy.status import statuses
 RUN_DIR_VARIABLE: Final = f"{SETTING_PREFIX}RUN_DIR"
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _LOG_LINES: Final = 50
+# As a shell says of a program that Ctrl-C ended.
+_INTERRUPTED: Final = 130
 _FILE_COLUMNS: Final = 120
 
 app = typer.Typer(help="The local TicketRush stack.", no_args_is_help=True, add_completion=False)
@@ -90,10 +91,7 @@ def migrate() -> None:
         if not url:
             raise StackError("DATABASE_URL is not set")
         passwords = {name: os.environ.get(name, "") for name in environment.PASSWORD_VARIABLES}
-        try:
-            asyncio.run(migrate_database(url, passwords, _say))
-        except psycopg.Error as error:
-            raise StackError(f"the database at DATABASE_URL does not do what is needed: {error}") from error
+        asyncio.run(migrate_database(url, passwords, _say))
 
 
 @app.command()
@@ -173,6 +171,9 @@ def _told() -> Iterator[None]:
     """Ends the command with the message of what it cannot do."""
     try:
         yield
+    except KeyboardInterrupt:
+        Console(stderr=True, highlight=False).print("interrupted; what runs by now goes on: make status, make down")
+        raise typer.Exit(_INTERRUPTED) from None
     except StackError as error:
         Console(stderr=True, highlight=False).print(f"error: {error}", markup=False, soft_wrap=True, style="red")
         raise typer.Exit(1) from error

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+import psycopg
 from psycopg import AsyncConnection
 from psycopg.errors import DuplicateObject, InternalError, UniqueViolation
 from psycopg.sql import SQL, Identifier, Literal
@@ -21,19 +22,22 @@ _ROOT: Final = Path(__file__).resolve().parent.parent
 async def migrate(admin_url: str, passwords: Mapping[str, str], say: Callable[[str], None]) -> None:
     """Makes roles and schemas where missing, sets passwords and grants, then applies new migrations as each owner.
 
-    `passwords` holds one for each role's `password_variable`. Raises StackError if one is missing, psycopg.Error.
+    `passwords` holds one for each role's `password_variable`. Raises StackError.
     """
     missing = [role.password_variable for role in ROLES if not passwords.get(role.password_variable)]
     if missing:
         raise StackError(f"cannot migrate, these are not set: {', '.join(missing)}")
-    await _make_roles(admin_url, passwords)
-    for role in ROLES:
-        if role.owns_schema:
-            folders = [_ROOT / "chassis" / "migrations", _ROOT / role.service / "migrations"]
-            for file in await migrations.migrate(
-                role_url(admin_url, role, passwords[role.password_variable]), role.schema, folders
-            ):
-                say(f"schema {role.schema}: applied {file}")
+    try:
+        await _make_roles(admin_url, passwords)
+        for role in ROLES:
+            if role.owns_schema:
+                folders = [_ROOT / "chassis" / "migrations", _ROOT / role.service / "migrations"]
+                for file in await migrations.migrate(
+                    role_url(admin_url, role, passwords[role.password_variable]), role.schema, folders
+                ):
+                    say(f"schema {role.schema}: applied {file}")
+    except psycopg.Error as error:
+        raise StackError(f"the database at DATABASE_URL does not do what is needed: {error}") from error
 
 
 async def _make_roles(admin_url: str, passwords: Mapping[str, str]) -> None:
@@ -42,6 +46,7 @@ async def _make_roles(admin_url: str, passwords: Mapping[str, str]) -> None:
         try:
             async with await AsyncConnection.connect(admin_url, connect_timeout=CONNECT_TIMEOUT_S) as conn:
                 for role in ROLES:
+                    await _refuse_if_others_use(conn, admin_url, role, passwords[role.password_variable])
                     await _make_role(conn, role, passwords[role.password_variable])
                 for role in ROLES:
                     await _grant(conn, role)
@@ -51,6 +56,27 @@ async def _make_roles(admin_url: str, passwords: Mapping[str, str]) -> None:
                 raise
         else:
             return
+
+
+async def _refuse_if_others_use(conn: AsyncConnection, admin_url: str, role: Role, password: str) -> None:
+    """All databases of a server share its roles: to change a password here would lock others out there."""
+    found = await conn.execute(
+        "SELECT DISTINCT datname FROM pg_stat_activity WHERE usename = %s AND datname <> current_database()",
+        (role.name,),
+    )
+    databases = [str(name) for (name,) in await found.fetchall()]
+    if not databases:
+        return
+    try:
+        async with await AsyncConnection.connect(
+            role_url(admin_url, role, password), connect_timeout=CONNECT_TIMEOUT_S
+        ):
+            return
+    except psycopg.OperationalError as error:
+        raise StackError(
+            f"another stack works in database {', '.join(databases)} of this PostgreSQL server, as {role.name} with "
+            "another password: give each stack a server of its own, or stop that one first"
+        ) from error
 
 
 async def _make_role(conn: AsyncConnection, role: Role, password: str) -> None:

@@ -37,8 +37,8 @@ def check(database_url: str) -> None:
     """Raises StackError if no server answers at the URL."""
     try:
         psycopg.connect(database_url, connect_timeout=_CHECK_TIMEOUT_S).close()
-    except psycopg.OperationalError as error:
-        raise StackError(f"DATABASE_URL is set, but no PostgreSQL can be used there: {error}") from error
+    except psycopg.Error as error:
+        raise StackError(f"no PostgreSQL can be used at DATABASE_URL: {error}") from error
 
 
 class Postgres:

@@ -48,8 +48,8 @@ def check(amqp_url: str) -> None:
 
     try:
         asyncio.run(connect())
-    except (OSError, TimeoutError, aio_pika.exceptions.AMQPError) as error:
-        raise StackError(f"AMQP_URL is set, but no broker can be used there: {error}") from error
+    except (OSError, TimeoutError, ValueError, aio_pika.exceptions.AMQPError) as error:
+        raise StackError(f"no broker can be used at AMQP_URL: {error}") from error
 
 
 class RabbitMQ:

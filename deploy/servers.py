@@ -3,11 +3,16 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from deploy.debian import install
-from deploy.process import Process
+from deploy.errors import StackError
+from deploy.process import Process, wait_until
+
+# For one that runs: it may be in the middle of a recovery.
+ANSWER_DEADLINE_S: Final = 10.0
 
 
 class Server(Protocol):
@@ -31,8 +36,18 @@ class Server(Protocol):
         """Starts it and waits until it answers. Raises StackError if it does not by the deadline."""
 
 
-def bring_up(servers: Sequence[Server], facts: Mapping[str, str], apt_log: Path, say: Callable[[str], None]) -> None:
-    """Starts those private servers that do not run and are to be used, at once. Raises StackError."""
+def bring_up(
+    servers: Sequence[Server],
+    facts: Mapping[str, str],
+    apt_log: Path,
+    *,
+    stop: Callable[[str], None],
+    say: Callable[[str], None],
+) -> None:
+    """Starts those private servers that do not run and are to be used, at once; `stop` ends one by name first.
+
+    Raises StackError.
+    """
     stopped: list[Server] = []
     for server in servers:
         name = server.process.name
@@ -41,14 +56,26 @@ def bring_up(servers: Sequence[Server], facts: Mapping[str, str], apt_log: Path,
             say(f"{name} is the one at {server.fact}")
         elif server.process.pid is None:
             stopped.append(server)
-        else:
+        elif wait_until(partial(_answers, server), ANSWER_DEADLINE_S):
             say(f"{name} runs already (pid {server.process.pid})")
+        else:
+            say(f"{name} (pid {server.process.pid}) runs, but does not answer; starting it again")
+            stop(name)
+            stopped.append(server)
     missing = [server.package for server in stopped if not server.is_installed()]
     if missing:
         install(missing, apt_log, say)
     with ThreadPoolExecutor() as pool:
         for started in [pool.submit(_start, server, say) for server in stopped]:
             started.result()
+
+
+def _answers(server: Server) -> bool:
+    try:
+        server.check(server.url)
+    except StackError:
+        return False
+    return True
 
 
 def _start(server: Server, say: Callable[[str], None]) -> None:

@@ -122,11 +122,14 @@ class Stack:
             ports = self._choose_ports()
             passwords = environment.passwords(self._secrets)
             known = facts.gather(self.run_dir, ports, passwords, self._external)
+            for service in SERVICES:
+                if service.name in names and self.pid(service.name) is None:
+                    self._check_port(service, known)
             environment.write(self.run_dir / "stack.env", known)
             database = Postgres(self._processes["postgres"], self.run_dir, ports, passwords[ADMINISTRATOR_PASSWORD])
             broker = RabbitMQ(self._processes["rabbitmq"], self._processes["epmd"], self.run_dir, ports)
             servers = [server for server in (database, broker) if server.process.name in names]
-            bring_up(servers, known, self.run_dir / "apt.log", self._say)
+            bring_up(servers, known, self.run_dir / "apt.log", stop=self._stop, say=self._say)
             services = [service for service in SERVICES if service.name in names]
             if any(MIGRATE in service.depends_on for service in services):
                 self.migrate()
@@ -136,7 +139,7 @@ class Stack:
                 self._say("rabbitmq has not written all queues to disk yet; to kill it now could cost some of them")
 
     def migrate(self) -> None:
-        """Makes roles and schemas and applies new migrations, into a PostgreSQL that is up. Raises psycopg.Error."""
+        """Makes roles and schemas and applies new migrations, into a PostgreSQL that is up. Raises StackError."""
         job = migrate.migrate(self.env["DATABASE_URL"], environment.passwords(self._secrets), self._say)
         # In a thread of its own, so that this may also be called where an event loop runs.
         with ThreadPoolExecutor(max_workers=1) as pool:
@@ -145,6 +148,8 @@ class Stack:
     def down(self, names: Collection[str] = NAMES) -> None:
         """Stops the named parts, those that depend on others first, and keeps their data."""
         with locked(self.run_dir, self._say):
+            if not any(self.pid(name) for name in names):
+                self._say("nothing runs")
             for name in reversed(NAMES):
                 if name in names:
                     self._stop(name)
@@ -158,7 +163,8 @@ class Stack:
             self.down(set(NAMES) - {"rabbitmq"})
             # In good order it would take seconds, for data that is thrown away here.
             self._processes["rabbitmq"].kill()
-            self.down()
+            self._say("rabbitmq stopped")
+            self._stop("epmd")
             postgres.remove_data(self.run_dir)
             shutil.rmtree(self.run_dir)
 

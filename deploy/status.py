@@ -1,7 +1,9 @@
 """How the parts of a local stack do, and where a person finds them."""
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlsplit
 
 from chassis.healthcheck import is_serving
@@ -9,6 +11,8 @@ from deploy import postgres, rabbitmq
 from deploy.errors import StackError
 from deploy.services import SERVICES
 from deploy.stack import Stack
+
+_PAGE_TIMEOUT_S: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,12 @@ def _answers_amqp(env: Mapping[str, str]) -> bool:
 
 
 def _management(env: Mapping[str, str]) -> str:
-    """The management page, with the user to log in as where that is RabbitMQ's public stock one."""
-    user = urlsplit(env["AMQP_URL"]).username
+    """The management page if there is one, with the user to log in as where that is RabbitMQ's public stock one."""
+    page, user = urlsplit(env["RABBITMQ_MANAGEMENT_URL"]), urlsplit(env["AMQP_URL"]).username
+    try:
+        socket.create_connection((page.hostname, page.port or 80), timeout=_PAGE_TIMEOUT_S).close()
+    except OSError:
+        return ""
     return env["RABBITMQ_MANAGEMENT_URL"] + (" (guest, guest)" if user == "guest" else "")
 
 

@@ -22,7 +22,7 @@ from gateway.watches import Watches
 class Settings(settings.Settings):
     """Where the broker is, and the services that own what the gateway shows."""
 
-    amqp_url: str
+    amqp_url: settings.AmqpUrl
     reservations_address: settings.Address
     payments_address: settings.Address
 

@@ -24,7 +24,7 @@ WRONG_IDS_NAMED_MAX: Final = 10
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _BUYER = re.compile(r"[A-Za-z0-9._@:-]{1,64}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CARD_NUMBER = re.compile(r"(?:\d[ -]?){12,19}")
 _NOT_A_UUID = "must be a UUID, 8-4-4-4-12 hexadecimal digits"
 _NANOS_PER_S = 1_000_000_000
@@ -50,7 +50,7 @@ def pay(request: pb.PayRequest) -> float:
     _ids(request, ("request_id", "reservation_id"), wrong)
     _buyer(request.buyer_id, wrong)
     if not 0 <= request.amount_minor <= AMOUNT_MINOR_MAX:
-        wrong["amount_minor"] = f"must be 0 (all that is due) to {AMOUNT_MINOR_MAX}"
+        wrong["amount_minor"] = f"must be 0 (all that is due) to {AMOUNT_MINOR_MAX:,}"
     _text("payment_method", request.payment_method, PAYMENT_METHOD_LENGTH_MAX, wrong)
     if _CARD_NUMBER.fullmatch(request.payment_method):
         wrong["payment_method"] = "must be the provider's token for a card, never a card number"

@@ -34,8 +34,8 @@ PUBLISHER_DRAIN_S: Final = 0.5
 class Settings(settings.Settings):
     """The addresses of what payments needs; `page_token_secret` must be the same on all replicas."""
 
-    amqp_url: str
-    database_url: str
+    amqp_url: settings.AmqpUrl
+    database_url: settings.DatabaseUrl
     reservations_address: settings.Address
     provider_address: settings.Address
     page_token_secret: SecretStr = SecretStr(DEFAULT_SECRET.decode())

@@ -2,6 +2,9 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from chassis import settings
 from chassis.paging import PageTokens
@@ -11,10 +14,16 @@ from provider.servicer import Servicer
 from provider.store import Store
 
 
-class Settings(settings.Settings):
-    """`store_path` is the SQLite file; it and its folder are made if missing."""
+def _in_a_folder(path: Path) -> Path:
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"must be a file, in a folder that exists, not {path}")
+    return path
 
-    store_path: Path
+
+class Settings(settings.Settings):
+    """`store_path` is the SQLite file; it is made if missing."""
+
+    store_path: Annotated[Path, AfterValidator(_in_a_folder)]
 
 
 def compose(chosen: Settings) -> Process:

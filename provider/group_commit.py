@@ -83,7 +83,6 @@ class GroupCommit:
 
 
 def _connect(path: Path, schema: str) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
     # isolation_level=None: transactions begin where we say so.
     connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT_S, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")

@@ -44,8 +44,8 @@ TICKETING = TICKETING_FILE.services_by_name["TicketingService"]
 class Settings(settings.Settings):
     """Where the broker and the schema `reservations` are."""
 
-    amqp_url: str
-    database_url: str
+    amqp_url: settings.AmqpUrl
+    database_url: settings.DatabaseUrl
 
 
 def compose(chosen: Settings) -> Process:

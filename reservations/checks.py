@@ -14,6 +14,7 @@ VIOLATIONS_MAX: Final = 16
 """A refusal travels in the trailing metadata, 8 KiB in all."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NIL = UUID(int=0)
 _TIMESTAMP_S: Final = range(-62_135_596_800, 253_402_300_800)  # years 1 to 9999, as the Timestamp's own rules have it
 _NS_PER_S: Final = 1_000_000_000
@@ -45,7 +46,7 @@ class Checks:
         """A UUID as people write it, in either case."""
         if _UUID.fullmatch(value):
             return UUID(value)
-        self.fail(field, "must be a UUID")
+        self.fail(field, "must be a UUID, 8-4-4-4-12 hexadecimal digits")
         return _NIL
 
     def uuids(self, field: str, values: Sequence[str], *, count_max: int) -> list[UUID]:
@@ -65,13 +66,15 @@ class Checks:
         return holds
 
     def text(self, field: str, value: str, *, length_max: int, length_min: int = 1) -> None:
-        """So many characters; none of them NUL, which PostgreSQL does not store."""
+        """So many characters, for people: not only blanks, and none that a terminal would take for a command."""
         if not length_min <= len(value) <= length_max:
             self.fail(
                 field, f"must have {length_min or 'at most'} {'to ' if length_min else ''}{length_max} characters"
             )
-        elif "\0" in value:
-            self.fail(field, "must not hold a NUL character")
+        elif _CONTROL.search(value):
+            self.fail(field, "must not hold control characters")
+        elif length_min and not value.strip():
+            self.fail(field, "must not be blank")
 
     def number(self, field: str, value: int, *, minimum: int, maximum: int) -> None:
         """Within bounds, both included."""

@@ -24,8 +24,8 @@ CONNECTIONS_MAX = 5
 class Settings(settings.Settings):
     """Where the broker, the schema `reservations` and the payments service are."""
 
-    amqp_url: str
-    database_url: str
+    amqp_url: settings.AmqpUrl
+    database_url: settings.DatabaseUrl
     payments_address: settings.Address
 
 

@@ -91,7 +91,8 @@ def test_before_the_first_up_status_and_logs_say_what_to_do(shell: Shell) -> Non
     [
         ({"RUNTIME": "podman"}, "error: RUNTIME must be local or compose, not 'podman'"),
         ({"TICKETRUSH_GATEWAY_PORT": "http"}, "error: TICKETRUSH_GATEWAY_PORT must be a port"),
-        ({"DATABASE_URL": "postgresql://127.0.0.1:1/none"}, "error: DATABASE_URL is set, but"),
+        ({"DATABASE_URL": "postgresql://127.0.0.1:1/none"}, "error: no PostgreSQL can be used at DATABASE_URL"),
+        ({"DATABASE_URL": "nonsense"}, "error: no PostgreSQL can be used at DATABASE_URL"),
     ],
 )
 def test_a_wrong_setting_is_said_in_a_line(shell: Shell, variables: dict[str, str], message: str) -> None:

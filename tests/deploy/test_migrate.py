@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import psycopg
@@ -22,6 +23,12 @@ PASSWORDS = {role.password_variable: f"{role.service}/secret@:%" for role in ROL
 @pytest.fixture
 async def admin_url(own_servers: Stack) -> AsyncIterator[str]:
     """An empty database."""
+    async with empty_database(own_servers) as url:
+        yield url
+
+
+@asynccontextmanager
+async def empty_database(own_servers: Stack) -> AsyncIterator[str]:
     server, name = own_servers.env["DATABASE_URL"], f"migrate_{uuid4().hex}"
     async with await psycopg.AsyncConnection.connect(server, autocommit=True) as conn:
         await conn.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
@@ -42,6 +49,18 @@ async def test_a_second_time_applies_nothing(admin_url: str) -> None:
     await migrate(admin_url, PASSWORDS, second.append)
     assert [line for line in first if line.startswith("schema payments: applied")]
     assert second == []
+
+
+async def test_another_stack_on_the_same_server_is_not_locked_out(admin_url: str, own_servers: Stack) -> None:
+    await migrate(admin_url, PASSWORDS, lambda _: None)
+    others = dict.fromkeys(PASSWORDS, "another")
+    async with empty_database(own_servers) as elsewhere:
+        async with await psycopg.AsyncConnection.connect(url_of("payments", admin_url)) as conn:
+            with pytest.raises(StackError, match="give each stack a server of its own"):
+                await migrate(elsewhere, others, lambda _: None)
+            await migrate(elsewhere, PASSWORDS, lambda _: None)
+            await conn.execute("SELECT FROM migration")
+        await migrate(elsewhere, others, lambda _: None)
 
 
 async def test_many_at_once_do_it_once(admin_url: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 from base64 import b64encode
 from contextlib import closing
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 import aio_pika
 import psycopg
 
-from deploy.process import Process
+from deploy.process import Process, wait_until
 from deploy.rabbitmq import RabbitMQ
 from deploy.stack import Stack
 from tests.deploy.test_stack import processes_of
@@ -31,6 +32,27 @@ def test_postgres_comes_back_from_kill_9_with_what_was_committed(own_servers: St
     assert own_servers.env["DATABASE_URL"] == url
     with psycopg.connect(url) as conn:
         assert conn.execute("SELECT word FROM kept").fetchall() == [("committed",)]
+
+
+def test_postgres_that_is_shutting_down_is_started_again(own_servers: Stack) -> None:
+    pid = own_servers.pid("postgres")
+    assert pid
+    with closing(psycopg.connect(own_servers.env["DATABASE_URL"])) as conn:
+        # Smart shutdown: no newcomers, and it waits for us.
+        os.kill(pid, signal.SIGTERM)
+        assert wait_until(lambda: not answers(own_servers.env["DATABASE_URL"]), 10)
+        conn.execute("SELECT 1")
+        own_servers.up(("postgres",))
+    assert own_servers.pid("postgres") != pid
+    assert answers(own_servers.env["DATABASE_URL"])
+
+
+def answers(url: str) -> bool:
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def test_postgres_starts_though_somebody_has_the_pid_of_the_one_killed(own_servers: Stack) -> None:

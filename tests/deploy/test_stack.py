@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -155,7 +156,20 @@ def test_servers_of_somebody_else_are_used_and_not_started(tmp_path: Path, own_s
 def test_a_server_of_somebody_else_that_is_not_there_is_said(tmp_path: Path) -> None:
     nowhere = External("postgresql://nobody@127.0.0.1:1/none", "amqp://127.0.0.1:1/")
     stack = Stack(tmp_path / "run", external=nowhere)
-    with pytest.raises(StackError, match="DATABASE_URL is set, but"):
+    with pytest.raises(StackError, match="no PostgreSQL can be used at DATABASE_URL"):
         stack.up(("postgres",))
-    with pytest.raises(StackError, match="AMQP_URL is set, but"):
+    with pytest.raises(StackError, match="no broker can be used at AMQP_URL"):
         stack.up(("rabbitmq",))
+    stack = Stack(tmp_path / "run", external=External(amqp_url="nonsense"))
+    with pytest.raises(StackError, match="no broker can be used at AMQP_URL"):
+        stack.up(("rabbitmq",))
+
+
+def test_a_port_that_is_taken_is_told_before_anything_starts(tmp_path: Path) -> None:
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        stack = Stack(tmp_path / "run", gateway_port=taken.getsockname()[1])
+        with pytest.raises(StackError, match="is taken by another program"):
+            stack.up()
+    assert [name for name in NAMES if stack.pid(name)] == []

@@ -1,0 +1,111 @@
+"""Settings that are wrong: all are named at once, in words for people, and the process ends with its own exit code."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chassis import settings
+
+RIGHT = {
+    "LISTEN_ADDRESS": "127.0.0.1:0",
+    "METRICS_ADDRESS": "127.0.0.1:0",
+    "LOG_LEVEL": "warning",
+    "AMQP_URL": "amqp://guest:guest@127.0.0.1:5672/",
+    "DATABASE_URL": "postgresql://somebody@127.0.0.1/ticketrush",
+}
+
+
+class Chosen(settings.Settings):
+    amqp_url: settings.AmqpUrl
+    database_url: settings.DatabaseUrl
+
+
+def load(monkeypatch: pytest.MonkeyPatch, **changed: str | None) -> Chosen:
+    for name, value in (RIGHT | changed).items():
+        if value is None:
+            monkeypatch.delenv(settings.PREFIX + name, raising=False)
+        else:
+            monkeypatch.setenv(settings.PREFIX + name, value)
+    return settings.load(Chosen)
+
+
+def test_what_is_right_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = load(monkeypatch, DATABASE_URL="host=127.0.0.1 dbname=ticketrush", AMQP_URL="amqps://broker/second")
+    assert (chosen.amqp_url, chosen.database_url) == ("amqps://broker/second", "host=127.0.0.1 dbname=ticketrush")
+    assert chosen.log_level == "WARNING"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("LISTEN_ADDRESS", None, "is missing"),
+        ("LISTEN_ADDRESS", "127.0.0.1", "must be HOST:PORT"),
+        ("METRICS_ADDRESS", "127.0.0.1:99999", "must be HOST:PORT"),
+        ("LOG_LEVEL", "bogus", "must be DEBUG"),
+        ("AMQP_URL", "", "must be amqp://"),
+        ("AMQP_URL", "nonsense", "must be amqp://"),
+        ("AMQP_URL", "amqp://", "must be amqp://"),
+        ("AMQP_URL", "http://localhost", "must be amqp://"),
+        ("AMQP_URL", "amqp://127.0.0.1:99999/", "Port out of range"),
+        ("DATABASE_URL", "nonsense", "must be postgresql://"),
+        ("DATABASE_URL", "mysql://x/y", "must be postgresql://"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str | None, problem: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        load(monkeypatch, **{name: value})
+    assert ended.value.code == settings.EXIT_CODE_MISCONFIGURED
+    assert f"TICKETRUSH_{name}: {problem}" in capsys.readouterr().err
+
+
+def test_all_that_is_wrong_is_named_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        load(monkeypatch, AMQP_URL="zzz", DATABASE_URL="zzz", LISTEN_ADDRESS="zzz")
+    told = capsys.readouterr().err
+    assert [line.split(":")[0].strip() for line in told.splitlines()[1:]] == [
+        "TICKETRUSH_LISTEN_ADDRESS",
+        "TICKETRUSH_AMQP_URL",
+        "TICKETRUSH_DATABASE_URL",
+    ]
+
+
+def started(store: Path, **changed: str) -> subprocess.CompletedProcess[str]:
+    """A process that is expected to end by itself, at once."""
+    variables = {name: RIGHT[name] for name in ("LISTEN_ADDRESS", "METRICS_ADDRESS")} | changed
+    return subprocess.run(
+        [sys.executable, "-m", "provider"],
+        env={**os.environ, **{f"TICKETRUSH_{name}": value for name, value in variables.items()}}
+        | {"TICKETRUSH_STORE_PATH": str(store)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("setting", ["LISTEN_ADDRESS", "METRICS_ADDRESS"])
+def test_an_address_that_is_taken_is_told_in_a_line(tmp_path: Path, setting: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ended = started(tmp_path / "provider.db", **{setting: address})
+    assert ended.returncode == settings.EXIT_CODE_MISCONFIGURED
+    assert f"Cannot start, TICKETRUSH_{setting}: cannot listen on {address}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("place", [".", "nowhere/provider.db"])
+def test_a_store_that_cannot_be_is_told_and_not_made(tmp_path: Path, place: str) -> None:
+    ended = started(tmp_path / place)
+    assert ended.returncode == settings.EXIT_CODE_MISCONFIGURED
+    assert "TICKETRUSH_STORE_PATH: must be a file, in a folder that exists" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
