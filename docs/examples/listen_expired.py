@@ -9,6 +9,7 @@ away waits for you, up to its limit, after which the oldest goes first.
 
 import asyncio
 import os
+import sys
 
 import aio_pika
 
@@ -21,8 +22,8 @@ MESSAGES_MAX = 10_000
 PREFETCH_MESSAGES = 16
 
 
-async def main() -> None:
-    connection = await aio_pika.connect_robust(os.environ["AMQP_URL"], timeout=5, heartbeat=10)
+async def main(amqp_url: str) -> None:
+    connection = await aio_pika.connect_robust(amqp_url, timeout=5, heartbeat=10)
     async with connection:
         channel = await connection.channel()
         await channel.set_qos(PREFETCH_MESSAGES)
@@ -47,4 +48,7 @@ def tell(body: bytes) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    if not os.environ.get("AMQP_URL"):
+        sys.stderr.write("Set AMQP_URL to the broker's URL; the local stack's is in .run/stack.env (`make up`).\n")
+        sys.exit(2)
+    asyncio.run(main(os.environ["AMQP_URL"]))
