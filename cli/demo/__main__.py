@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Final
 
 import grpc
+import typer
 from rich.console import Console
+from rich.markup import escape
 
 from cli import addresses, show
 from cli.demo import curtain, scenes
@@ -14,6 +16,7 @@ from cli.demo.box_office import BoxOffice
 from cli.demo.narrator import Narrator
 from cli.demo.patience import Patience, SceneFailed
 from cli.demo.summary import read_back
+from cli.failures import USAGE
 
 EXIT_CODE_FAILED: Final = 1
 EXIT_CODE_INTERRUPTED: Final = 130
@@ -57,8 +60,12 @@ def main() -> int:
             code = EXIT_CODE_FAILED
     except* SceneFailed as group:
         for failure in _failures(group):
-            console.print(f"[bold red]The demo failed:[/] {failure}", highlight=False)
+            console.print(f"[bold red]The demo failed:[/] {escape(str(failure))}", highlight=False)
         code = EXIT_CODE_FAILED
+    except* typer.BadParameter as group:
+        for wrong in _failures(group):
+            console.print(f"[bold red]The demo cannot be played:[/] {escape(str(wrong))}", highlight=False)
+        code = USAGE
     except* KeyboardInterrupt:
         code = EXIT_CODE_INTERRUPTED
     return code

@@ -83,9 +83,7 @@ class BoxOffice:
                 answer = await self.patience.call(self.ticketing.Reserve, request)
                 return None if answer.reservation.state == pb.Reservation.STATE_PENDING else answer.reservation
 
-            found = await self.patience.until(
-                scene, decided, what=f"{buyer}'s reservation", who="reservations", soon_s=SOON_S
-            )
+            found = await self.patience.until(scene, decided, what=f"{buyer}'s reservation", soon_s=SOON_S)
             if found.reject_reason != reasons.TOO_LATE:
                 return found
             self.narrator.say(scene, f"{buyer} waited too long for an answer and asks again", style="yellow")
@@ -110,7 +108,7 @@ class BoxOffice:
                 return None if answer.payment.state == pb.Payment.STATE_PENDING else answer.payment
 
             what = f"{reservation.buyer_id}'s payment"
-            found = await self.patience.until(scene, decided, what=what, who="payments", soon_s=SOON_S)
+            found = await self.patience.until(scene, decided, what=what, soon_s=SOON_S)
             if found.decline_reason != reasons.PROVIDER_UNAVAILABLE:
                 return found
             self.narrator.say(scene, f"the card processor was away; {reservation.buyer_id} pays again", style="yellow")
@@ -153,7 +151,6 @@ class BoxOffice:
         holds: Callable[[pb.Reservation], bool],
         what: str,
         *,
-        who: str = "reservations",
         soon_s: float = SOON_S,
     ) -> pb.Reservation:
         """The reservation once the condition holds for it."""
@@ -163,7 +160,7 @@ class BoxOffice:
             return now if holds(now) else None
 
         what = f"{reservation.buyer_id}'s reservation to be {what}"
-        return await self.patience.until(scene, as_wanted, what=what, who=who, soon_s=soon_s)
+        return await self.patience.until(scene, as_wanted, what=what, soon_s=soon_s)
 
 
 def is_confirmed(reservation: pb.Reservation) -> bool:

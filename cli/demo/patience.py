@@ -77,7 +77,7 @@ class Patience:
                 if failure.code not in _NOT_ANSWERED:
                     told = f"{failure.reason or failure.code.name} {failure.message}"
                     raise SceneFailed(f"{type(request).__name__} was refused: {told}") from None
-                outages.append(self._outage_begins(who, failure))
+                outages.append(self._outage_begins(who, request, failure))
             else:
                 self._outages_end(outages)
                 return answer
@@ -86,9 +86,9 @@ class Patience:
             await asyncio.sleep(RETRY_PAUSE_S)
 
     async def until(
-        self, scene: str, probe: Callable[[], Awaitable[Found | None]], *, what: str, who: str, soon_s: float
+        self, scene: str, probe: Callable[[], Awaitable[Found | None]], *, what: str, soon_s: float
     ) -> Found:
-        """Asks until there is something. After `soon_s` says so, naming the service that should have done it.
+        """Asks until there is something. After `soon_s` says what has not come: why, is not known here.
 
         Raises SceneFailed after WAIT_TIMEOUT_S.
         """
@@ -100,23 +100,24 @@ class Patience:
                 if waited_s > WAIT_TIMEOUT_S:
                     raise SceneFailed(f"waited {WAIT_TIMEOUT_S:.0f} s for {what}")
                 if waited_s > soon_s:
-                    outages.append(self._tell_once(f"{who} takes long", f" over {what}"))
+                    outages.append(self._tell_once(f"waiting for {what}", f" for {soon_s:g} s now"))
                 await asyncio.sleep(POLL_PAUSE_S)
         self._outages_end(outages)
         return found
 
-    def _outage_begins(self, who: str, failure: failures.Failure) -> str:
-        if failure.reason:  # it answers, but somebody behind it does not
-            return self._tell_once(f"{who} cannot go on ({failure.reason})")
-        in_time = " in time" if failure.code == grpc.StatusCode.DEADLINE_EXCEEDED else ""
-        return self._tell_once(f"{who} is not answering{in_time}")
+    def _outage_begins(self, who: str, request: Message, failure: failures.Failure) -> str:
+        call = type(request).__name__.removesuffix("Request")
+        if failure.reason:  # somebody answers, for somebody behind who does not
+            return self._tell_once(f"{call} ended with {failure.reason}")
+        if failure.code == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return self._tell_once(f"{call} got no answer in time")
+        return self._tell_once(f"{who} is not answering")
 
-    def _tell_once(self, outage: str, over_what: str = "") -> str:
+    def _tell_once(self, outage: str, since: str = "") -> str:
         if outage not in self._outages:
             self._outages[outage] = time.monotonic()
-            self._narrator.say(
-                "waiting", f"{outage}{over_what}, waiting; `make up` brings back what was stopped", style="yellow"
-            )
+            advice = "`make status` shows what is dead, `make up` brings it back"
+            self._narrator.say("waiting", f"{outage}{since}; {advice}", style="yellow")
         return outage
 
     def _outages_end(self, outages: Iterable[str]) -> None:

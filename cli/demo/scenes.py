@@ -25,7 +25,6 @@ _BIG_HOUSE: Final = [
     catalog.Block(section="stalls", price_minor=PRICE_MINOR, grid=catalog.Grid(rows=12, seats_per_row=50)),
     catalog.Block(section="balcony", price_minor=2_500, grid=catalog.Grid(rows=8, seats_per_row=50)),
 ]
-_ONE_SEAT: Final = [catalog.Block(section="box", price_minor=PRICE_MINOR, grid=catalog.Grid(rows=1, seats_per_row=1))]
 
 
 async def opening(office: BoxOffice) -> catalog.Event:
@@ -103,9 +102,7 @@ async def organiser_refund(office: BoxOffice, event: catalog.Event) -> None:
     say("refund", f"dora bought {_named(seats)}; the organiser takes the sale back")
     cancelled = await office.refund(bought, "the seat is behind a pillar")
     _expect(cancelled.state == State.STATE_CANCELLED, f"CANCELLED, found {_state(cancelled)}")
-    back = await office.becomes(
-        "refund", bought, lambda now: now.refunded_minor == now.total_minor, "REFUNDED", who="payments"
-    )
+    back = await office.becomes("refund", bought, lambda now: now.refunded_minor == now.total_minor, "REFUNDED")
     again = await office.best_seats(event, 1)
     _expect(again[0].ticket_id == seats[0].ticket_id, f"{_named(seats)} back on sale")
     say("refund", f"dora has {written(back.refunded_minor, CURRENCY)} back, {_named(seats)} is on sale again")
@@ -114,18 +111,18 @@ async def organiser_refund(office: BoxOffice, event: catalog.Event) -> None:
 async def expiry(office: BoxOffice) -> None:
     """A hold runs out, and somebody else buys the seat."""
     say = office.narrator.say
-    event = await office.open_event("A short hold", _ONE_SEAT, hold_s=SHORT_HOLD_S)
+    event = await office.open_event("A short hold", _one_seat("box"), hold_s=SHORT_HOLD_S)
     seats = await office.best_seats(event, 1)
+    say("expiry", f"'{event.name}', another event, goes on sale with [bold]one ticket[/]: {_named(seats)}")
     held = await office.reserve("expiry", event, "emil", seats)
     _expect(held.state == State.STATE_HELD, f"HELD, found {_state(held)}")
     say("expiry", f"emil holds {_named(seats)} for {SHORT_HOLD_S} s and does not pay")
-    await office.becomes(
-        "expiry", held, lambda now: now.state == State.STATE_EXPIRED, "EXPIRED", who="scheduler", soon_s=SWEEP_SOON_S
-    )
+    expired = State.STATE_EXPIRED
+    await office.becomes("expiry", held, lambda now: now.state == expired, "EXPIRED", soon_s=SWEEP_SOON_S)
     say("expiry", f"emil is [red]EXPIRED[/], {_named(seats)} is on sale again by itself")
     bought = await office.buy("expiry", event, "fay", seats)
     _expect(bought is not None, f"fay to buy {_named(seats)}")
-    say("expiry", "fay buys it: [green]CONFIRMED[/]")
+    say("expiry", f"fay buys {_named(seats)}: [green]CONFIRMED[/]")
 
 
 async def late_payment(office: BoxOffice) -> None:
@@ -142,13 +139,14 @@ async def late_payment(office: BoxOffice) -> None:
 async def _late_payment_once(office: BoxOffice) -> bool:
     """Whether the scene took its course. Raises SceneFailed if the seat was sold twice or money was kept."""
     say = office.narrator.say
-    event = await office.open_event("A slow card", _ONE_SEAT, hold_s=SHORT_HOLD_S, grace_s=0)
+    event = await office.open_event("A slow card", _one_seat("lodge"), hold_s=SHORT_HOLD_S, grace_s=0)
     seats = await office.best_seats(event, 1)
+    say("late", f"'{event.name}', another event, goes on sale with [bold]one ticket[/]: {_named(seats)}")
     held = await office.reserve("late", event, "gil", seats)
     say("late", f"gil holds {_named(seats)} for {SHORT_HOLD_S} s and pays with a card that takes 5 s")
     async with asyncio.TaskGroup() as tasks:
         paying = tasks.create_task(office.pay("late", held, "pm_card_slow", wait_s=SLOW_CARD_WAIT_S))
-        await office.becomes("late", held, _is_over, "EXPIRED", who="scheduler", soon_s=SWEEP_SOON_S)
+        await office.becomes("late", held, _is_over, "EXPIRED", soon_s=SWEEP_SOON_S)
         rival = await office.buy("late", event, "hal", seats)
         if rival:
             say("late", f"gil's hold is over; hal buys {_named(seats)}: [green]CONFIRMED[/]")
@@ -157,11 +155,14 @@ async def _late_payment_once(office: BoxOffice) -> bool:
         return False
     _expect(payment.state != pb.Payment.STATE_APPROVED, "no money kept for a seat that is hal's")
     say("late", "gil's charge lands, too late: [magenta]REFUND_DUE[/]")
-    back = await office.becomes(
-        "late", held, lambda now: now.refunded_minor == held.total_minor, "REFUNDED", who="payments"
-    )
+    back = await office.becomes("late", held, lambda now: now.refunded_minor == held.total_minor, "REFUNDED")
     say("late", f"gil has {written(back.refunded_minor, CURRENCY)} back: [magenta]REFUNDED[/]")
     return True
+
+
+def _one_seat(section: str) -> list[catalog.Block]:
+    """A house of one seat. Each event has a section of its own, so that no two seats are called the same."""
+    return [catalog.Block(section=section, price_minor=PRICE_MINOR, grid=catalog.Grid(rows=1, seats_per_row=1))]
 
 
 def _is_over(reservation: pb.Reservation) -> bool:

@@ -97,7 +97,7 @@ async def read_back(office: BoxOffice) -> Summary:
         return None if under_way else (reservations, payments)
 
     reservations, payments = await office.patience.until(
-        "summary", settled, what="everything to settle", who="payments", soon_s=SETTLED_SOON_S
+        "summary", settled, what="everything to settle", soon_s=SETTLED_SOON_S
     )
     requests = [catalog.GetEventRequest(event_id=event_id) for event_id in office.event_ids]
     events = [(await office.patience.call(office.catalog.GetEvent, request)).event for request in requests]
