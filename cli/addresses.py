@@ -1,40 +1,65 @@
 """Where the services are: what the environment says, else what a local stack (`make up`) wrote down."""
 
 import os
+import re
 from pathlib import Path
 from typing import Final
+
+import typer
 
 GATEWAY_ADDRESS_DEFAULT: Final = "127.0.0.1:50051"
 _PREFIXES: Final = ("TICKETRUSH_", "")
 _STACK_FILE: Final = Path(".run/stack.env")
+_HOST_AND_PORT: Final = re.compile(r"(?:\[[^\s\[\]]+\]|[^\s/:\[\]]+):([0-9]{1,5})")
+_PORT_MAX: Final = 65_535
 
 
 def gateway_address() -> str:
-    """HOST:PORT of the gateway."""
+    """HOST:PORT of the gateway. Raises typer.BadParameter as `address_of` does."""
     return address_of("GATEWAY") or GATEWAY_ADDRESS_DEFAULT
 
 
 def address_of(service: str) -> str | None:
-    """HOST:PORT of a service, by its name in capitals; None if nothing says."""
-    return told(f"{service}_ADDRESS")
+    """HOST:PORT of a service, by its name in capitals; None if nothing says.
+
+    Raises typer.BadParameter, naming where it is said, when that is no address.
+    """
+    found = _find(f"{service}_ADDRESS")
+    return host_and_port(found[0], said_by=f"{found[1]} says ") if found else None
+
+
+def host_and_port(text: str, said_by: str = "") -> str:
+    """The text, if a service can be called there: HOST:PORT, or [IPV6]:PORT. Raises typer.BadParameter."""
+    found = _HOST_AND_PORT.fullmatch(text)
+    if not (found and 0 < int(found[1]) <= _PORT_MAX):
+        raise typer.BadParameter(f"{said_by}{text!r}; it must be HOST:PORT, for example {GATEWAY_ADDRESS_DEFAULT}")
+    return text
 
 
 def told(variable: str) -> str | None:
     """What the environment, else the local stack's file, says under a name without prefix; None if nothing does."""
+    found = _find(variable)
+    return found[0] if found else None
+
+
+def _find(variable: str) -> tuple[str, str] | None:
+    """The value, and where it was found."""
     for prefix in _PREFIXES:
         if value := os.environ.get(prefix + variable):
-            return value
-    return _stack().get(variable)
+            return value, prefix + variable
+    file, lines = _stack()
+    return (lines[variable], f"{variable} in {file}") if lines.get(variable) else None
 
 
-def _stack() -> dict[str, str]:
-    """The lines of the local stack's file, looked for here and in each folder above."""
+def _stack() -> tuple[Path, dict[str, str]]:
+    """The local stack's file and its lines, looked for here and in each folder above."""
     here = Path.cwd()
     for folder in (here, *here.parents):
+        file = folder / _STACK_FILE
         try:
-            text = (folder / _STACK_FILE).read_text()
+            text = file.read_text()
         except FileNotFoundError:
             continue
         lines = (line.partition("=") for line in text.splitlines())
-        return {key.strip(): value.strip().strip("'\"") for key, _, value in lines}
-    return {}
+        return file, {key.strip(): value.strip().strip("'\"") for key, _, value in lines}
+    return _STACK_FILE, {}

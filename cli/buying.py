@@ -28,7 +28,9 @@ def reserve(
         list[str] | None,
         typer.Option(metavar="TICKET_ID", parser=uuid, help="This ticket; repeatable, all or nothing."),
     ] = None,
-    section: Annotated[str, typer.Option(help="Instead of --ticket: the best seats of this section.")] = "",
+    section: Annotated[
+        str, typer.Option(metavar="NAME", help="Instead of --ticket: the best seats of this section.")
+    ] = "",
     quantity: Annotated[int, typer.Option(min=1, max=100, help="With --section: how many.")] = 1,
     wait: Wait = None,
     as_json: Json = False,
@@ -52,7 +54,7 @@ def reserve(
         show.reservation(answer.reservation)
         if answer.reservation.state == pb.Reservation.STATE_HELD:
             pay_for = f"{answer.reservation.reservation_id} --buyer {buyer} --card pm_card_ok"
-            show.hint(f"Pay for it before the hold runs out: ticketrush pay {pay_for}")
+            show.hint(f"Pay for it before the hold runs out: {show.called()} pay {pay_for}")
     if answer.reservation.state == pb.Reservation.STATE_PENDING:
         _exit_undecided(request_id)
     if answer.reservation.state == pb.Reservation.STATE_REJECTED:
@@ -68,7 +70,9 @@ def pay(
     ],
     address: Address,
     request_id: RequestId,
-    amount_minor: Annotated[int, typer.Option(min=0, help="Minor units; 0 pays all that is due.")] = 0,
+    amount_minor: Annotated[
+        int, typer.Option(min=0, max=1_000_000_000_000, help="Minor units; 0 pays all that is due.")
+    ] = 0,
     wait: Wait = None,
     as_json: Json = False,
 ) -> None:

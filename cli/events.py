@@ -1,6 +1,5 @@
 """`ticketrush event`: what is on sale."""
 
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -9,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli import show
 from cli.gateway import CALL_TIMEOUT_S, connect
-from cli.options import Address, EventId, Json, RequestId, span
+from cli.options import Address, EventId, Json, RequestId, instant, span
 from ticketrush.v1 import catalog_pb2 as pb
 
 event_app = typer.Typer(no_args_is_help=True, help="Create events and look at them.")
@@ -17,13 +16,15 @@ event_app = typer.Typer(no_args_is_help=True, help="Create events and look at th
 
 @event_app.command("create", epilog="Example: ticketrush event create 'Night of the Proms' --venue Arena --hold 5m")
 def create(
-    name: Annotated[str, typer.Argument(help="What people will see, at most 200 characters.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What people will see, at most 200 characters.")],
     *,
     address: Address,
     request_id: RequestId,
-    currency: Annotated[str, typer.Option(help="ISO 4217 code; cannot be changed later.")] = "EUR",
-    venue: Annotated[str, typer.Option(help="Where it is.")] = "",
-    starts: Annotated[datetime | None, typer.Option(help="When the doors open.")] = None,
+    currency: Annotated[str, typer.Option(metavar="CODE", help="ISO 4217 code; cannot be changed later.")] = "EUR",
+    venue: Annotated[str, typer.Option(metavar="NAME", help="Where it is.")] = "",
+    starts: Annotated[
+        Timestamp | None, typer.Option(metavar="TIME", parser=instant, help="When the doors open.")
+    ] = None,
     hold: Annotated[
         Duration | None, typer.Option(metavar="SPAN", parser=span, help="How long a hold lasts.", show_default="5m")
     ] = None,
@@ -39,9 +40,17 @@ def create(
             metavar="SPAN", parser=span, help="How long a part payment keeps the tickets.", show_default="as --grace"
         ),
     ] = None,
-    max_per_buyer: Annotated[int, typer.Option(min=0, help="Most tickets one buyer may have; 0 for any number.")] = 0,
-    sale_starts: Annotated[datetime | None, typer.Option(help="When selling begins.", show_default="now")] = None,
-    sale_ends: Annotated[datetime | None, typer.Option(help="When selling ends.", show_default="never")] = None,
+    max_per_buyer: Annotated[
+        int, typer.Option(min=0, max=10_000, help="Most tickets one buyer may have; 0 for any number.")
+    ] = 0,
+    sale_starts: Annotated[
+        Timestamp | None,
+        typer.Option(metavar="TIME", parser=instant, help="When selling begins.", show_default="now"),
+    ] = None,
+    sale_ends: Annotated[
+        Timestamp | None,
+        typer.Option(metavar="TIME", parser=instant, help="When selling ends.", show_default="never"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Create an event, open for sale. Times without a zone are local. Add its tickets with `ticketrush tickets add`."""
@@ -49,13 +58,13 @@ def create(
         name=name,
         venue=venue,
         currency=currency,
-        start_time=_timestamp(starts),
+        start_time=starts,
         hold_duration=hold,
         payment_grace=grace,
         instalment_hold=instalment_hold,
         max_tickets_per_buyer=max_per_buyer,
-        sale_start_time=_timestamp(sale_starts),
-        sale_end_time=_timestamp(sale_ends),
+        sale_start_time=sale_starts,
+        sale_end_time=sale_ends,
     )
     request = pb.CreateEventRequest(request_id=request_id, event=wanted)
     with connect(address, as_json=as_json, request_id=request_id) as gateway:
@@ -91,11 +100,3 @@ def _print_event(event: pb.Event, *, as_json: bool) -> None:
         show.print_json(event)
     else:
         show.event(event)
-
-
-def _timestamp(time: datetime | None) -> Timestamp | None:
-    if time is None:
-        return None
-    timestamp = Timestamp()
-    timestamp.FromDatetime(time.astimezone())
-    return timestamp

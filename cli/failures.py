@@ -11,6 +11,7 @@ from google.rpc.status_pb2 import Status
 from grpc.aio import AioRpcError
 
 from chassis.errors import DETAILS_KEY
+from cli.printable import printable
 
 REFUSED: Final = 1
 """Understood, and refused."""
@@ -73,7 +74,7 @@ def told(failure: Failure, address: str, request_id: str, *, as_json: bool) -> s
                 "request_id": request_id,
             }
         )
-    return f"{_cause(failure, address)}{_advice(failure, request_id)}"
+    return printable(f"{_cause(failure, address)}{_advice(failure, request_id)}")
 
 
 def _cause(failure: Failure, address: str) -> str:

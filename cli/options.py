@@ -1,16 +1,22 @@
-"""Options that several commands share, and the spans that people type (`90`, `90s`, `5m`, `2h`)."""
+"""Options that several commands share, and the spans (`90`, `90s`, `5m`, `2h`) and times that people type."""
 
 import re
+from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID, uuid4
 
 import typer
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli import addresses
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _UNIT_S: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+SPAN_MAX_S: Final = 36_500 * 86_400
+"""A century: more than anybody means, and a Duration or a database still count with it."""
+WAIT_MAX_S: Final = 30
+"""What the gateway waits at most."""
 
 
 def span(text: str) -> Duration:
@@ -18,9 +24,32 @@ def span(text: str) -> Duration:
     found = _SPAN.fullmatch(text.strip())
     if not found:
         raise typer.BadParameter(f"{text!r} is not a span; write 90, 90s, 5m, 2h or 1d")
+    span_s = float(found[1]) * _UNIT_S[found[2] or "s"]
+    if span_s > SPAN_MAX_S:
+        raise typer.BadParameter(f"{text!r} is more than a century")
     duration = Duration()
-    duration.FromNanoseconds(round(float(found[1]) * _UNIT_S[found[2] or "s"] * 1_000_000_000))
+    duration.FromNanoseconds(round(span_s * 1_000_000_000))
     return duration
+
+
+def wait_span(text: str) -> Duration:
+    """A span that the gateway may be told to wait. Raises typer.BadParameter."""
+    duration = span(text)
+    if duration.ToNanoseconds() > WAIT_MAX_S * 1_000_000_000:
+        raise typer.BadParameter(f"wait must be 0 to {WAIT_MAX_S} s, not {text!r}")
+    return duration
+
+
+def instant(text: str) -> Timestamp:
+    """The time that a person typed; local when it names no zone. Raises typer.BadParameter."""
+    timestamp = Timestamp()
+    try:
+        timestamp.FromDatetime(datetime.fromisoformat(text.strip()).astimezone())
+    except (ValueError, OverflowError):  # no time, or before the year 1 or after 9999 in UTC
+        raise typer.BadParameter(
+            f"{text!r} is not a time; write 2026-12-31, '2026-12-31 20:00' or 2026-12-31T20:00+01:00"
+        ) from None
+    return timestamp
 
 
 def uuid(text: str) -> str:
@@ -36,6 +65,7 @@ Address = Annotated[
     typer.Option(
         "--address",
         metavar="HOST:PORT",
+        parser=addresses.host_and_port,
         default_factory=addresses.gateway_address,
         show_default="$TICKETRUSH_GATEWAY_ADDRESS, else the local stack's, else 127.0.0.1:50051",
         help="Where the gateway listens.",
@@ -58,9 +88,9 @@ Wait = Annotated[
     typer.Option(
         "--wait",
         metavar="SPAN",
-        parser=span,
+        parser=wait_span,
         show_default="2s",
-        help="How long to wait for the outcome, at most 30s. Not decided by then: exit code 3, ask again.",
+        help=f"How long to wait for the outcome, at most {WAIT_MAX_S}s. Not decided by then: exit code 3, ask again.",
     ),
 ]
 Buyer = Annotated[str, typer.Option("--buyer", metavar="ID", help="Who buys, for example ada@example.com.")]

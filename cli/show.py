@@ -1,8 +1,12 @@
 """How answers look: text for people, JSON for programs."""
 
 import json
+import os
+import shutil
+import sys
 from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from google.protobuf.json_format import MessageToDict
@@ -12,7 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cli.advice import ADVICE
 from cli.money import written
+from cli.printable import printable
 from ticketrush.v1 import catalog_pb2, ticketing_pb2
 
 PIPE_WIDTH: Final = 200
@@ -49,7 +55,7 @@ def console() -> Console:
 def print_json(message: Message) -> None:
     """The message as one line of JSON: names as in the protos, 64-bit integers as strings."""
     fields = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    Console(soft_wrap=True).print(json.dumps(fields), markup=False, highlight=False)
+    Console(soft_wrap=True).print(json.dumps(fields), markup=False, highlight=False, emoji=False)
 
 
 def state(name: str) -> Text:
@@ -95,7 +101,7 @@ def events(found: Iterable[catalog_pb2.Event]) -> None:
     for each in found:
         name = state(catalog_pb2.Event.State.Name(each.state))
         counts = (each.available_count, each.held_count, each.sold_count)
-        table.add_row(each.event_id, Text(each.name), name, *(str(count) for count in counts))
+        table.add_row(_cell(each.event_id), _cell(each.name), name, *(str(count) for count in counts))
     console().print(table)
 
 
@@ -104,7 +110,8 @@ def tickets(found: Iterable[ticketing_pb2.Ticket], currency: str) -> None:
     table = Table("ticket", "seat", "price", "state", box=None)
     for each in found:
         name = state(ticketing_pb2.Ticket.State.Name(each.state))
-        table.add_row(each.ticket_id, Text(seat(each)), written(each.price_minor, currency), name)
+        price = written(each.price_minor, currency)
+        table.add_row(_cell(each.ticket_id), _cell(seat(each)), _cell(price), name)
     console().print(table)
 
 
@@ -124,6 +131,7 @@ def reservation(found: ticketing_pb2.Reservation) -> None:
             ("held until", _instant(found.release_time) if found.state in _KEPT else ""),
         ]
     )
+    _advise(found.reject_reason)
 
 
 def payment(found: ticketing_pb2.Payment) -> None:
@@ -131,11 +139,12 @@ def payment(found: ticketing_pb2.Payment) -> None:
     _print_rows(
         [
             ("payment", found.payment_id),
-            ("amount", _amount(found.amount_minor, found.currency)),
+            ("amount", _payment_amount(found)),
             ("state", state(ticketing_pb2.Payment.State.Name(found.state))),
             ("because", found.decline_reason),
         ]
     )
+    _advise(found.decline_reason)
 
 
 def change(found: ticketing_pb2.Reservation) -> None:
@@ -148,17 +157,39 @@ def change(found: ticketing_pb2.Reservation) -> None:
         ("refunded", found.refunded_minor),
     ):
         if amount_minor:
-            line.append(f"  {name} {written(amount_minor, found.currency)}")
+            line.append(printable(f"  {name} {written(amount_minor, found.currency)}"))
     console().print(line)
 
 
 def hint(text: str) -> None:
     """What to do next, on one line that can be pasted."""
-    console().print(Text(text, style="dim"), soft_wrap=True)
+    console().print(Text(printable(text), style="dim"), soft_wrap=True)
+
+
+def called() -> str:
+    """How this command was called, to begin a hint with: its name where PATH leads to it, else its shortest path."""
+    path = Path(sys.argv[0])
+    on_path = shutil.which(path.name)
+    if on_path and path.exists() and path.samefile(on_path):
+        return path.name
+    return min(str(path), os.path.relpath(path), key=len)
+
+
+def _advise(reason: str) -> None:
+    if reason in ADVICE:
+        hint(ADVICE[reason])
 
 
 def _amount(amount_minor: int, currency: str) -> str:
     return written(amount_minor, currency) if amount_minor else ""
+
+
+def _payment_amount(found: ticketing_pb2.Payment) -> str:
+    if found.state != ticketing_pb2.Payment.STATE_PENDING or found.currency:
+        return _amount(found.amount_minor, found.currency)
+    # What a minor unit is depends on the currency.
+    amount = f"{found.amount_minor} minor units" if found.amount_minor else "all that is due"
+    return f"{amount}, {'currency' if found.amount_minor else 'amount'} not known yet"
 
 
 def _instant(time: Timestamp) -> str:
@@ -169,5 +200,9 @@ def _print_rows(rows: Rows) -> None:
     table = Table.grid(padding=(0, 2))
     for name, value in rows:
         if value:
-            table.add_row(Text(name, style="dim"), value if isinstance(value, Text) else Text(value))
+            table.add_row(Text(name, style="dim"), value if isinstance(value, Text) else _cell(value))
     console().print(table)
+
+
+def _cell(text: str) -> Text:
+    return Text(printable(text))

@@ -38,13 +38,15 @@ def _layout(block: catalog.Block, rows: int, seats_per_row: int, quantity: int, 
 def add(
     event_id: EventId,
     *,
-    section: Annotated[str, typer.Option(help="Section of the venue, for example stalls.")],
-    price_minor: Annotated[int, typer.Option(min=0, help="Price of one ticket in minor units: 4500 is 45.00 EUR.")],
+    section: Annotated[str, typer.Option(metavar="NAME", help="Section of the venue, for example stalls.")],
+    price_minor: Annotated[
+        int, typer.Option(min=0, max=100_000_000, help="Price of one ticket in minor units: 4500 is 45.00 EUR.")
+    ],
     address: Address,
     request_id: RequestId,
-    rows: Annotated[int, typer.Option(min=0, help="Rows of numbered seats.")] = 0,
-    seats_per_row: Annotated[int, typer.Option(min=0, help="Seats in each row.")] = 0,
-    quantity: Annotated[int, typer.Option(min=0, help="Places without a seat (general admission).")] = 0,
+    rows: Annotated[int, typer.Option(min=0, max=10_000, help="Rows of numbered seats.")] = 0,
+    seats_per_row: Annotated[int, typer.Option(min=0, max=10_000, help="Seats in each row.")] = 0,
+    quantity: Annotated[int, typer.Option(min=0, max=100_000, help="Places without a seat (general admission).")] = 0,
     seat: Annotated[list[str] | None, typer.Option(metavar="ROW/SEAT", help="One named seat; repeatable.")] = None,
     as_json: Json = False,
 ) -> None:

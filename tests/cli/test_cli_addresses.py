@@ -1,18 +1,22 @@
 """Where the command looks for the gateway."""
 
+import re
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from cli import addresses
 from cli.__main__ import app
+from cli.demo import __main__ as demo
 from cli.money import written
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
     for name in ("TICKETRUSH_GATEWAY_ADDRESS", "GATEWAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
@@ -44,6 +48,56 @@ def test_the_environment_beats_the_local_stack(elsewhere: Path, monkeypatch: pyt
     assert addresses.gateway_address() == "127.0.0.1:7004"
 
 
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        "",
+        "zzz",
+        "127.0.0.1",
+        "127.0.0.1:",
+        ":50051",
+        "127.0.0.1:0",
+        "127.0.0.1:99999",
+        "http://127.0.0.1:50051",
+        "::1:1",
+    ],
+)
+def test_an_address_that_is_none_is_refused_without_a_call(malformed: str) -> None:
+    result = CliRunner().invoke(app, ["event", "list", "--address", malformed])
+    assert result.exit_code == 2
+    assert "--address" in result.stderr
+    assert "must be HOST:PORT" in result.stderr
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:50051", "gateway:1", "tickets.example.com:65535", "[::1]:50051"])
+def test_an_address_may_be_a_name_or_a_number(address: str) -> None:
+    assert addresses.host_and_port(address) == address
+
+
+def test_a_malformed_address_of_the_environment_is_refused_with_the_name_of_its_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TICKETRUSH_GATEWAY_ADDRESS", "127.0.0.1")
+    result = CliRunner().invoke(app, ["event", "list"])
+    assert result.exit_code == 2
+    assert "TICKETRUSH_GATEWAY_ADDRESS says '127.0.0.1'" in result.stderr
+
+
+def test_a_malformed_address_of_the_local_stack_is_refused_with_the_name_of_its_file(elsewhere: Path) -> None:
+    (elsewhere / ".run").mkdir()
+    (elsewhere / ".run/stack.env").write_text("GATEWAY_ADDRESS=zzz\n")
+    with pytest.raises(typer.BadParameter, match=r"GATEWAY_ADDRESS in .*/\.run/stack\.env says 'zzz'"):
+        addresses.gateway_address()
+
+
+def test_the_demo_is_not_played_at_a_malformed_address(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TICKETRUSH_GATEWAY_ADDRESS", "zzz")
+    assert demo.main() == 2
+    assert "TICKETRUSH_GATEWAY_ADDRESS says 'zzz'; it must be HOST:PORT" in capsys.readouterr().out
+
+
 def test_a_gateway_that_is_not_there_exits_with_3_and_names_its_address() -> None:
     result = CliRunner().invoke(app, ["event", "list", "--address", "127.0.0.1:1"])
     assert result.exit_code == 3
@@ -55,6 +109,13 @@ def test_a_gateway_that_is_not_there_exits_with_3_and_names_its_address() -> Non
 def test_every_command_explains_itself(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0
+
+
+@pytest.mark.parametrize("command", [["event", "create"], ["event", "show"], ["pay"]])
+def test_arguments_are_called_in_capitals(command: list[str]) -> None:
+    usage = re.search(r"\[OPTIONS\] \{(.+)\}", CliRunner().invoke(app, [*command, "--help"]).stdout)
+    assert usage
+    assert usage[1].isupper()
 
 
 @pytest.mark.parametrize(
