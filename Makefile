@@ -79,6 +79,9 @@ proof-guards: venv ## take out each guard, in a copy, and see that its tests fai
 proof-model: venv ## drive the real handlers and SQL in lockstep with the exhaustive model (SECONDS=600: for so long)
 	@PROOF_MODEL_SECONDS=$(or $(SECONDS),300) $(BIN)/pytest tests/proof/test_against_model.py --durations=1
 
+proof-poison: venv ## 5 % poison in the stream: what it costs its neighbours, and whether any of it is lost
+	@$(BIN)/python -m tests.proof.poison
+
 chaos: venv ## break a stack of its own, cell after cell, and check every promise (CELLS="kill-payments ...", SEED=x: those only, again)
 	@$(BIN)/python -m chaos $(CELLS) $(if $(SEED),--seed=$(SEED))
 
@@ -98,4 +101,4 @@ venv:
 generate = $(PROTOC) --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
 
 .PHONY: help demo up down status logs test verify lint types contract fresh-gen containers gen baseline fmt bench-smoke \
-	proof-crashes proof-guards proof-model chaos chaos-smoke clean venv
+	proof-crashes proof-guards proof-model proof-poison chaos chaos-smoke clean venv

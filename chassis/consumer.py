@@ -96,11 +96,12 @@ class Consumer:
             for flaw in delivery.flaws
         ]
         retried: list[tuple[_Item, Exception]] = []
-        by_kind: dict[str | None, list[_Item]] = {}
+        by_kind: dict[tuple[str | None, bool], list[_Item]] = {}
         for item in items:
             # One transaction a kind and not one for each change of kind: no message may rely on its place among others.
-            by_kind.setdefault(item[0].WhichOneof("payload"), []).append(item)
-        for kind, run in by_kind.items():
+            # What has failed before is kept apart, so that it does not make its neighbours fail again and again.
+            by_kind.setdefault((item[0].WhichOneof("payload"), item[1].attempt > 0), []).append(item)
+        for (kind, _), run in by_kind.items():
             for item, error in await self._handle(kind, run):
                 if isinstance(error, Poison):
                     parked.append(self._park(item, error.reason, error))

@@ -13,6 +13,7 @@ from aio_pika.abc import AbstractChannel
 from chassis.batch import CONTENT_TYPE
 from chassis.consumer import Consumer, Failure, Poison
 from chassis.database import Database
+from chassis.delivery import ATTEMPT_HEADER
 from chassis.parking import Backstop, Parking
 from chassis.publisher import Publisher
 from chassis.topology import DELIVERY_LIMIT, WorkQueue, declare, parked_queue
@@ -71,8 +72,8 @@ class Desk:
         """One message, straight into the queue."""
         await self.send_body(pb.EnvelopeBatch(envelopes=envelopes).SerializeToString())
 
-    async def send_body(self, body: bytes, content_type: str = CONTENT_TYPE) -> None:
-        message = aio_pika.Message(body, content_type=content_type)
+    async def send_body(self, body: bytes, content_type: str = CONTENT_TYPE, *, attempt: int = 0) -> None:
+        message = aio_pika.Message(body, content_type=content_type, headers={ATTEMPT_HEADER: attempt})
         await self.channel.default_exchange.publish(message, self.work.name)
 
     async def ready(self) -> int:
@@ -241,6 +242,15 @@ async def test_an_error_of_the_batch_is_looked_for_by_halves(desk: Desk) -> None
         await until(lambda: _has(desk, 1))
     assert done == names
     assert desk.batches.count(["bad"]) == 1 + len(RETRY_DELAYS_S)
+
+
+async def test_what_has_failed_before_is_kept_apart_from_its_neighbours(desk: Desk) -> None:
+    await desk.send(envelope("a"))
+    await desk.send_body(pb.EnvelopeBatch(envelopes=[envelope("failed")]).SerializeToString(), attempt=1)
+    await desk.send(envelope("b"))
+    async with running(desk.consumer().run()):
+        await until(lambda: len(desk.handled) == 3)
+    assert desk.batches == [["a", "b"], ["failed"]]
 
 
 async def test_bad_luck_is_tried_again_and_never_blamed_on_an_envelope(desk: Desk) -> None:
