@@ -70,6 +70,9 @@ fmt: venv ## format Python and protos
 bench-smoke: up ## a first honest measurement through the public API
 	@$(BIN)/python -m bench.smoke
 
+bench: venv ## beside its ceilings and what anyone would build instead, on a stack of its own (ARGS="seats --rounds 3": some)
+	@$(BIN)/python -m bench $(ARGS)
+
 proof-crashes: venv ## end processes at every point between two steps, in every scenario (ARGS="payments charge": only some)
 	@$(BIN)/python -m tests.proof.crash_matrix $(ARGS)
 
@@ -100,5 +103,5 @@ venv:
 
 generate = $(PROTOC) --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
 
-.PHONY: help demo up down status logs test verify lint types contract fresh-gen containers gen baseline fmt bench-smoke \
+.PHONY: help demo up down status logs test verify lint types contract fresh-gen containers gen baseline fmt bench bench-smoke \
 	proof-crashes proof-guards proof-model proof-poison chaos chaos-smoke clean venv

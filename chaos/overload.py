@@ -65,7 +65,7 @@ class _Crowd:
         requests = [self._request(ticket) for ticket in tickets]
         load = Load(
             address=self.scene.system.stack.address("gateway"),
-            method=METHOD,
+            methods=[METHOD],
             requests=[request.SerializeToString() for request in requests],
             seconds=seconds,
             rate=rate,

@@ -33,11 +33,12 @@ class LoadError(Exception):
 class Load:
     """`rate` calls a second for `seconds`, or, when it is 0, as many as `in_flight` callers make who wait for answers.
 
-    `requests` are serialised, one for each call; the load ends with the last of them at the latest.
+    `requests` are serialised, one for each call; the load ends with the last of them at the latest. Several `methods`
+    are called one after the other, a request for each, as long as they are OK; then `rate` counts such errands.
     """
 
     address: str
-    method: str
+    methods: Sequence[str]
     requests: Sequence[bytes] = field(repr=False)
     seconds: float
     rate: float = 0.0

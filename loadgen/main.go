@@ -28,16 +28,17 @@ import (
 )
 
 // plan: with a rate (calls a second) calls are made when they are due, whatever became of those before; without, each of
-// in_flight callers makes its next call when the last one was answered, or when the refusal says that it may.
+// in_flight callers makes its next call when the last one was answered, or when the refusal says that it may. Several
+// methods are one errand: called one after the other, until one fails; count is that of all requests.
 type plan struct {
-	Address     string  `json:"address"`
-	Method      string  `json:"method"`
-	Count       int     `json:"count"`
-	Seconds     float64 `json:"seconds"`
-	Rate        float64 `json:"rate"`
-	InFlight    int     `json:"in_flight"`
-	TimeoutS    float64 `json:"timeout_s"`
-	Connections int     `json:"connections"`
+	Address     string   `json:"address"`
+	Methods     []string `json:"methods"`
+	Count       int      `json:"count"`
+	Seconds     float64  `json:"seconds"`
+	Rate        float64  `json:"rate"`
+	InFlight    int      `json:"in_flight"`
+	TimeoutS    float64  `json:"timeout_s"`
+	Connections int      `json:"connections"`
 }
 
 // record: times are seconds since the epoch, Code is gRPC's number.
@@ -63,13 +64,13 @@ type generator struct {
 }
 
 func main() {
-	if err := run(os.Stdin, os.Stdout); err != nil {
+	if err := serve(os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "loadgen:", err)
 		os.Exit(1)
 	}
 }
 
-func run(in io.Reader, out io.Writer) error {
+func serve(in io.Reader, out io.Writer) error {
 	g, err := read(bufio.NewReaderSize(in, 1<<20))
 	if err != nil {
 		return err
@@ -121,16 +122,20 @@ func read(in *bufio.Reader) (*generator, error) {
 func (g *generator) open() {
 	var calls sync.WaitGroup
 	begin := time.Now()
-	for number := range min(len(g.requests), int(g.plan.Rate*g.plan.Seconds)) {
+	for number := range min(g.errands(), int(g.plan.Rate*g.plan.Seconds)) {
 		due := begin.Add(time.Duration(float64(number) / g.plan.Rate * float64(time.Second)))
 		time.Sleep(time.Until(due))
 		calls.Add(1)
 		go func() {
 			defer calls.Done()
-			g.call(number, due)
+			g.run(number, due)
 		}()
 	}
 	calls.Wait()
+}
+
+func (g *generator) errands() int {
+	return len(g.requests) / len(g.plan.Methods)
 }
 
 func (g *generator) closed() {
@@ -143,10 +148,10 @@ func (g *generator) closed() {
 			defer callers.Done()
 			for time.Now().Before(end) {
 				number := int(next.Add(1)) - 1
-				if number >= len(g.requests) {
+				if number >= g.errands() {
 					return
 				}
-				retryAfterS := g.call(number, time.Now())
+				retryAfterS := g.run(number, time.Now())
 				time.Sleep(time.Duration(retryAfterS * (0.5 + rand.Float64()/2) * float64(time.Second)))
 			}
 		}()
@@ -154,12 +159,25 @@ func (g *generator) closed() {
 	callers.Wait()
 }
 
-// call makes one call; returns after how many seconds the refusal wants it again.
-func (g *generator) call(number int, due time.Time) float64 {
+// run does one errand; returns after how many seconds a refusal wants it again.
+func (g *generator) run(errand int, due time.Time) float64 {
+	for step, method := range g.plan.Methods {
+		told := g.call(method, errand*len(g.plan.Methods)+step, due)
+		if told.Code != 0 {
+			return told.RetryAfterS
+		}
+		due = time.Now()
+	}
+	return 0
+}
+
+// call makes one call and notes what became of it.
+func (g *generator) call(method string, number int, due time.Time) answer {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(g.plan.TimeoutS*float64(time.Second)))
 	defer cancel()
 	var body []byte
-	err := g.connections[number%len(g.connections)].Invoke(ctx, g.plan.Method, g.requests[number], &body)
+	connection := g.connections[number/len(g.plan.Methods)%len(g.connections)]
+	err := connection.Invoke(ctx, method, g.requests[number], &body)
 	told := answer{record{Number: uint32(number), Due: seconds(due), End: seconds(time.Now())}, body}
 	if err != nil {
 		refusal := status.Convert(err)
@@ -175,7 +193,7 @@ func (g *generator) call(number int, due time.Time) float64 {
 	}
 	told.Length = uint32(len(told.body))
 	g.answers[number] = told
-	return told.RetryAfterS
+	return told
 }
 
 func (g *generator) tell(out *bufio.Writer) error {

@@ -58,7 +58,7 @@ async def test_in_an_open_loop_calls_are_made_though_nobody_answers_and_are_time
 
     requests = [b"%d" % number for number in range(40)]
     async with served(answer) as address:
-        load = Load(address=address, method=METHOD, requests=requests, seconds=1, rate=40, timeout_s=30)
+        load = Load(address=address, methods=[METHOD], requests=requests, seconds=1, rate=40, timeout_s=30)
         calls = await poured(program, load)
     assert sorted(came) == sorted(requests)
     assert [call.body for call in calls] == [request * 2 for request in requests]
@@ -74,7 +74,9 @@ async def test_an_open_loop_ends_with_its_time(program: Path) -> None:
         return request
 
     async with served(answer) as address:
-        calls = await poured(program, Load(address=address, method=METHOD, requests=[b""] * 100, seconds=0.2, rate=50))
+        calls = await poured(
+            program, Load(address=address, methods=[METHOD], requests=[b""] * 100, seconds=0.2, rate=50)
+        )
     assert len(calls) == 10
 
 
@@ -92,7 +94,9 @@ async def test_in_a_closed_loop_no_more_than_the_callers_wait_and_each_request_i
 
     requests = [b"%d" % number for number in range(50)]
     async with served(answer) as address:
-        calls = await poured(program, Load(address=address, method=METHOD, requests=requests, seconds=30, in_flight=5))
+        calls = await poured(
+            program, Load(address=address, methods=[METHOD], requests=requests, seconds=30, in_flight=5)
+        )
     assert most == 5
     assert sorted(came) == sorted(requests)
     assert len(calls) == 50
@@ -108,7 +112,9 @@ async def test_what_a_refusal_says_is_told_and_a_caller_comes_back_when_it_may(p
         return request
 
     async with served(answer) as address:
-        load = Load(address=address, method=METHOD, requests=[b"too many", b"wrong", b"right"], seconds=30, in_flight=1)
+        load = Load(
+            address=address, methods=[METHOD], requests=[b"too many", b"wrong", b"right"], seconds=30, in_flight=1
+        )
         busy, wrong, right = await poured(program, load)
     assert (busy.code, busy.retry_after_s) == ("RESOURCE_EXHAUSTED", 0.5)
     assert wrong.due_s - busy.end_s >= 0.25
@@ -117,12 +123,29 @@ async def test_what_a_refusal_says_is_told_and_a_caller_comes_back_when_it_may(p
     assert (right.code, right.body) == ("OK", b"right")
 
 
+async def test_an_errand_is_made_in_order_and_ends_where_it_fails(program: Path) -> None:
+    came: list[bytes] = []
+
+    async def answer(request: bytes) -> bytes:
+        came.append(request)
+        if request == b"wrong":
+            raise invalid({"name": "must not be wrong"})
+        return b""
+
+    requests = [b"first", b"second", b"wrong", b"never", b"third", b"fourth"]
+    async with served(answer) as address:
+        load = Load(address=address, methods=[METHOD] * 2, requests=requests, seconds=30, in_flight=1)
+        calls = await poured(program, load)
+    assert came == [b"first", b"second", b"wrong", b"third", b"fourth"]
+    assert [call.number for call in calls] == [0, 1, 2, 4, 5]
+
+
 async def test_a_call_that_is_not_answered_in_time_is_told_as_that(program: Path) -> None:
     async def answer(_: bytes) -> bytes:
         await asyncio.sleep(30)
         return b""
 
     async with served(answer) as address:
-        load = Load(address=address, method=METHOD, requests=[b""], seconds=1, in_flight=1, timeout_s=0.2)
+        load = Load(address=address, methods=[METHOD], requests=[b""], seconds=1, in_flight=1, timeout_s=0.2)
         [call] = await poured(program, load)
     assert call.code == "DEADLINE_EXCEEDED"

@@ -1,0 +1,326 @@
+"""`python -m bench`: TicketRush beside its ceilings and beside what a good engineer would build instead.
+
+All on one machine, on a stack of its own with fsync on, with the same compiled load generator, turn by turn. Prints a
+table and writes everything to bench.json.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Final
+
+import grpc
+import psycopg
+import typer
+from psycopg.conninfo import make_conninfo
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+import loadgen
+from bench import subjects
+from bench.scenarios import SCENARIOS, BackOffice, NoOffice, Office, PublicOffice, Scenario
+from bench.subjects import Subject
+from deploy.stack import Stack
+from loadgen import Load
+from ticketrush.v1.catalog_pb2_grpc import CatalogServiceStub
+from ticketrush.v1.ticketing_pb2_grpc import TicketingServiceStub
+
+BASELINES: Final = (1, 2, 3, 4)
+ECHOES: Final = (1, 2)
+IN_FLIGHT: Final = 256
+CONNECTIONS: Final = 8
+TIMEOUT_S: Final = 30.0
+TRIAL_S: Final = 3.0
+LONE_S: Final = 3.0
+PGBENCH: Final = "pgbench"
+DATABASE: Final = "baseline"
+SCHEMA: Final = "-c search_path=reservations"
+LATENCY_SCENARIO: Final = "seats"
+FSCK_TIMEOUT_S: Final = 300
+_SQL: Final = Path(__file__).with_name("baseline.sql")
+_FILE_COLUMNS: Final = 150
+_NUMBERS: Final = ("a second", "spread", "TicketRush : it", "p50 ms", "p99 ms", "p99.9 ms", "CPU us each", "failed")
+
+app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
+
+
+@dataclass
+class Round:
+    """What one subject did in one round. Latencies in ms; CPU by part in us for each of what was counted."""
+
+    scenario: str
+    subject: str
+    load: str
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    failed: int = 0
+    cpu_us: dict[str, float] = field(default_factory=dict)
+    resident_mb: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Bench:
+    """The stack, the load generator, and every round so far."""
+
+    stack: Stack
+    program: Path
+    office: PublicOffice
+    say: Callable[[str], None]
+    rounds: list[Round] = field(default_factory=list)
+
+    @property
+    def baseline_url(self) -> str:
+        """Of the baseline's own database: fsck shall see only what TicketRush wrote."""
+        return make_conninfo(self.stack.env["DATABASE_URL"], dbname=DATABASE)
+
+    async def play(
+        self, scenario: Scenario, subject: Subject, seconds: float, *, rate: float = 0, callers: int = IN_FLIGHT
+    ) -> Round:
+        """One round, kept unless it is a trial."""
+        office: Office = self.office
+        if subject.name.startswith("baseline"):
+            office = BackOffice(self.baseline_url)
+        elif subject.name.startswith("echo"):
+            office = NoOffice()
+        load_name = f"open, {rate:,.0f}/s" if rate else f"{callers} callers"
+        self.say(f"{scenario.name}: {subject.name}, {load_name}")
+        wanted = round(rate * seconds) if rate else scenario.errands
+        load = Load(
+            address=subject.address,
+            methods=scenario.methods,
+            requests=await scenario.requests(office, wanted),
+            seconds=seconds,
+            rate=rate,
+            in_flight=callers,
+            timeout_s=TIMEOUT_S,
+            connections=CONNECTIONS,
+        )
+        before = subject.spent()
+        calls = [call async for call in loadgen.poured(self.program, load)]
+        after = subject.spent()
+        counted = [call for call in calls if scenario.counts(call)]
+        steps = len(scenario.methods)
+        begins = {call.number // steps: call.due_s for call in calls if call.number % steps == 0}
+        took = sorted((call.end_s - begins[call.number // steps]) * 1e3 for call in counted)
+        begin, end = min(call.due_s for call in calls), max(call.end_s for call in calls)
+        return Round(
+            scenario.name,
+            subject.name,
+            load_name,
+            len(counted) / (end - begin),
+            _percentile(took, 50),
+            _percentile(took, 99),
+            _percentile(took, 99.9),
+            sum(call.code != "OK" for call in calls),
+            {name: (after[name].cpu_s - before[name].cpu_s) / max(1, len(counted)) * 1e6 for name in after},
+            {name: after[name].resident_mb for name in after},
+        )
+
+    async def best(self, scenario: Scenario, make: Callable[[int], Subject], counts: Sequence[int]) -> int:
+        """With how many processes the subject is fastest."""
+        speeds: dict[int, float] = {}
+        for count in counts:
+            subject = make(count)
+            try:
+                speeds[count] = (await self.play(scenario, subject, TRIAL_S)).per_s
+            finally:
+                subject.stop()
+        return max(speeds, key=speeds.__getitem__)
+
+    async def compare(self, scenario: Scenario, rounds: int, seconds: float) -> None:
+        """All subjects, turn by turn."""
+        others: list[Callable[[], Subject]] = []
+        if scenario.compared:
+            baselines = await self.best(scenario, self._baseline, BASELINES)
+            others.append(lambda: self._baseline(baselines))
+        if scenario.name == LATENCY_SCENARIO:
+            echoes = await self.best(scenario, subjects.echo, ECHOES)
+            others.append(lambda: subjects.echo(echoes))
+        for _ in range(rounds):
+            self.rounds.append(await self.play(scenario, subjects.ticketrush(self.stack), seconds))
+            for make in others:
+                subject = make()
+                try:
+                    self.rounds.append(await self.play(scenario, subject, seconds))
+                finally:
+                    subject.stop()
+            if scenario.name == LATENCY_SCENARIO:
+                self.rounds.append(await self._pgbench(scenario, seconds))
+
+    async def latency(self, rounds: int, seconds: float) -> None:
+        """Of TicketRush, at half of its maximum, and of a call that is alone."""
+        scenario, subject = SCENARIOS[LATENCY_SCENARIO], subjects.ticketrush(self.stack)
+        ours = [one for one in self.rounds if (one.scenario, one.subject) == (scenario.name, subject.name)]
+        half = statistics.median(one.per_s for one in ours) / 2
+        for _ in range(rounds):
+            self.rounds.append(await self.play(scenario, subject, seconds, rate=half))
+            self.rounds.append(await self.play(scenario, subject, LONE_S, callers=1))
+
+    def _baseline(self, processes: int) -> Subject:
+        return subjects.baseline(self.stack, self.baseline_url, processes)
+
+    async def _pgbench(self, scenario: Scenario, seconds: float) -> Round:
+        self.say(f"{scenario.name}: {PGBENCH}")
+        event_id, seats = await BackOffice(self.baseline_url).sale(scenario.errands)
+        with psycopg.connect(self.baseline_url, options=SCHEMA, autocommit=True) as conn:
+            conn.execute("TRUNCATE bench_seat")
+            conn.execute("SELECT setval('bench_number', 1, false)")
+            conn.execute(
+                """INSERT INTO bench_seat
+                   SELECT number, %s, seat FROM unnest(%s::uuid[]) WITH ORDINALITY AS numbered (seat, number)""",
+                (event_id, seats),
+            )
+        statement = self.stack.run_dir / "pgbench.sql"
+        statement.write_text("SELECT bench_next();\n")
+        url = make_conninfo(self.baseline_url, options=SCHEMA)
+        tps, mean_ms = await asyncio.to_thread(subjects.pgbench, url, statement, seconds)
+        return Round(scenario.name, PGBENCH, f"{subjects.PGBENCH_CLIENTS} clients", tps, mean_ms, 0, 0)
+
+    def fsck(self) -> bool:
+        """Whether all invariants hold for what TicketRush wrote."""
+        self.say("fsck")
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", "fsck"],
+            # There it finds .run/stack.env; our package is on the path wherever it is.
+            cwd=self.stack.run_dir.parent,
+            timeout=FSCK_TIMEOUT_S,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            console.print(done.stdout + done.stderr, markup=False)
+        return done.returncode == 0
+
+
+@app.command()
+def main(
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"Scenarios: {', '.join(SCENARIOS)}. All by default.")
+    ] = None,
+    *,
+    rounds: Annotated[int, typer.Option(min=1, help="Of each subject, turn by turn.")] = 5,
+    seconds: Annotated[float, typer.Option(min=1, help="Of a round.")] = 8.0,
+    out: Annotated[Path, typer.Option(help="Where bench.json goes.")] = Path(".run/bench"),
+) -> None:
+    """Measure TicketRush beside its ceilings and its baseline; exits with 1 if fsck finds anything."""
+    unknown = [name for name in names or () if name not in SCENARIOS]
+    if unknown:
+        raise typer.BadParameter(f"there is no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
+    begin = time.monotonic()
+    found, sound = asyncio.run(_measure([SCENARIOS[name] for name in names or SCENARIOS], rounds, seconds))
+    out.mkdir(parents=True, exist_ok=True)
+    document = {"machine": _machine(), "rounds": [asdict(one) for one in found], "sound": sound}
+    (out / "bench.json").write_text(json.dumps(document, indent=1) + "\n")
+    show(found)
+    console.print(
+        f"fsck {'clean' if sound else 'NOT CLEAN'}; {time.monotonic() - begin:.0f} s; all of it in {out}/bench.json"
+    )
+    raise typer.Exit(0 if sound else 1)
+
+
+async def _measure(scenarios: Sequence[Scenario], rounds: int, seconds: float) -> tuple[list[Round], bool]:
+    with (
+        console.status("a stack of its own") as status,
+        tempfile.TemporaryDirectory(prefix="ticketrush-bench-") as place,
+    ):
+        stack = Stack(Path(place) / ".run")
+        try:
+            await asyncio.to_thread(stack.up)
+            with psycopg.connect(make_conninfo(stack.env["DATABASE_URL"], dbname="postgres"), autocommit=True) as conn:
+                # Nobody may be connected to what is copied.
+                stack.down(("reservations", "payments", "scheduler", "gateway"))
+                conn.execute(f"CREATE DATABASE {DATABASE} TEMPLATE ticketrush")
+            await asyncio.to_thread(stack.up)
+            program = await asyncio.to_thread(loadgen.build, stack.run_dir / "loadgen")
+            async with grpc.aio.insecure_channel(stack.address("gateway")) as channel:
+                office = PublicOffice(CatalogServiceStub(channel), TicketingServiceStub(channel))
+                bench = Bench(stack, program, office, status.update)
+                with psycopg.connect(bench.baseline_url, options=SCHEMA, autocommit=True) as conn:
+                    conn.execute(_SQL.read_bytes())
+                for scenario in scenarios:
+                    await bench.play(scenario, subjects.ticketrush(stack), TRIAL_S)
+                    await bench.compare(scenario, rounds, seconds)
+                    if scenario.name == LATENCY_SCENARIO:
+                        await bench.latency(rounds, seconds)
+                return bench.rounds, await asyncio.to_thread(bench.fsck)
+        finally:
+            await asyncio.to_thread(stack.clean)
+
+
+def show(found: Sequence[Round]) -> None:
+    """Medians of all rounds, their spread, and the ratio to TicketRush's of the same round."""
+    table = Table(box=SIMPLE_HEAD, header_style="bold")
+    for column in ("scenario", "subject", "load"):
+        table.add_column(column)
+    for column in _NUMBERS:
+        table.add_column(column, justify="right")
+    groups: dict[tuple[str, str, str], list[Round]] = {}
+    for one in found:
+        groups.setdefault((one.scenario, one.subject, one.load.partition(",")[0]), []).append(one)
+    for (scenario, subject, load), rounds in groups.items():
+        speeds = [one.per_s for one in rounds]
+        ours = groups.get((scenario, "TicketRush", f"{IN_FLIGHT} callers"), [])
+        ratio = ""
+        if subject != "TicketRush" and len(ours) == len(rounds):
+            ratio = f"{statistics.median(a.per_s / b.per_s for a, b in zip(ours, rounds, strict=True)):.2f}"
+        table.add_row(
+            scenario,
+            subject,
+            load,
+            f"{statistics.median(speeds):,.0f}",
+            f"{min(speeds):,.0f} to {max(speeds):,.0f}",
+            ratio,
+            *(
+                f"{statistics.median(values):.1f}"
+                for values in zip(*((o.p50_ms, o.p99_ms, o.p999_ms) for o in rounds), strict=True)
+            ),
+            f"{statistics.median(sum(one.cpu_us.values()) for one in rounds):.0f}",
+            str(sum(one.failed for one in rounds)),
+        )
+    console.print(table)
+    _show_parts(groups)
+
+
+def _show_parts(groups: dict[tuple[str, str, str], list[Round]]) -> None:
+    """Where TicketRush's CPU went, and its memory."""
+    for (scenario, subject, load), rounds in groups.items():
+        if subject == "TicketRush":
+            cpu = {name: statistics.median(one.cpu_us[name] for one in rounds) for name in rounds[0].cpu_us}
+            memory = {name: max(one.resident_mb[name] for one in rounds) for name in rounds[0].resident_mb}
+            parts = ", ".join(f"{name} {us:.0f} us ({memory[name]:.0f} MB)" for name, us in cpu.items())
+            console.print(f"{scenario}, {load}: {parts}", soft_wrap=True)
+
+
+def _percentile(ordered: Sequence[float], percent: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
+
+
+def _latencies(one: Round) -> tuple[float, float, float]:
+    return one.p50_ms, one.p99_ms, one.p999_ms
+
+
+def _machine() -> dict[str, str | int]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    cores, python = os.cpu_count() or 0, platform.python_version()
+    return {"cpu": model, "cores": cores, "system": platform.platform(), "python": python}
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.CRITICAL)
+    app(prog_name="python -m bench")

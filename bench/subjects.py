@@ -1,0 +1,131 @@
+"""What is measured: TicketRush as deployed, the baseline, and the ceilings; each with the processes that serve it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from deploy.ports import accepts, is_free
+from deploy.process import wait_until
+from deploy.services import LOOPBACK, SERVICES
+from deploy.stack import Stack
+
+START_DEADLINE_S: Final = 20.0
+STOP_DEADLINE_S: Final = 10.0
+FIRST_PORT: Final = 40_000
+PGBENCH_CLIENTS: Final = 16
+SERVERS: Final = ("postgres", "rabbitmq")
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+_TPS: Final = re.compile(r"^tps = ([0-9.]+)", re.MULTILINE)
+_LATENCY: Final = re.compile(r"^latency average = ([0-9.]+) ms", re.MULTILINE)
+
+
+class Spent(NamedTuple):
+    """What a process and its children have used so far: CPU in seconds, memory in MB."""
+
+    cpu_s: float
+    resident_mb: float
+
+
+@dataclass
+class Subject:
+    """Something that answers at `address`; `parts` are its processes, by name, each with all its children."""
+
+    name: str
+    address: str
+    parts: Mapping[str, Sequence[int]]
+    _own: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    def spent(self) -> dict[str, Spent]:
+        """By part."""
+        return {name: _spent(pids) for name, pids in self.parts.items()}
+
+    def stop(self) -> None:
+        """Ends those processes that were started for it alone."""
+        for process in self._own:
+            process.send_signal(signal.SIGTERM)
+        for process in self._own:
+            process.wait(STOP_DEADLINE_S)
+
+
+def ticketrush(stack: Stack) -> Subject:
+    """The stack as it is deployed."""
+    parts = {name: [_pid(stack, name)] for name in (*(service.name for service in SERVICES), *SERVERS)}
+    return Subject("TicketRush", stack.address("gateway"), parts)
+
+
+def baseline(stack: Stack, database_url: str, processes: int) -> Subject:
+    """So many processes on a database of the stack's PostgreSQL."""
+    port = _free_port()
+    own = [_python("bench.baseline", port, DATABASE_URL=database_url) for _ in range(processes)]
+    return _started(
+        Subject(
+            f"baseline x{processes}",
+            f"{LOOPBACK}:{port}",
+            {"baseline": [process.pid for process in own], "postgres": [_pid(stack, "postgres")]},
+            own,
+        )
+    )
+
+
+def echo(processes: int) -> Subject:
+    """So many processes that do nothing."""
+    port = _free_port()
+    own = [_python("bench.echo", port) for _ in range(processes)]
+    return _started(
+        Subject(f"echo x{processes}", f"{LOOPBACK}:{port}", {"echo": [process.pid for process in own]}, own)
+    )
+
+
+def pgbench(database_url: str, sql: Path, seconds: float) -> tuple[float, float]:
+    """Transactions a second of the statement in the file, and their mean latency in milliseconds."""
+    binary = max(Path("/usr/lib/postgresql").glob("*/bin/pgbench"))
+    command = [binary, "--no-vacuum", f"--client={PGBENCH_CLIENTS}", f"--time={seconds:.0f}", f"--file={sql}"]
+    done = subprocess.run([*map(str, command), database_url], capture_output=True, text=True, check=True)
+    tps, latency = _TPS.search(done.stdout), _LATENCY.search(done.stdout)
+    if not tps or not latency:
+        raise RuntimeError(f"pgbench said nothing of its speed:\n{done.stdout}")
+    return float(tps[1]), float(latency[1])
+
+
+def _python(module: str, port: int, **variables: str) -> "subprocess.Popen[bytes]":
+    environment = os.environ | variables | {"LISTEN_ADDRESS": f"{LOOPBACK}:{port}"}
+    return subprocess.Popen([sys.executable, "-m", module], env=environment)
+
+
+def _started(subject: Subject) -> Subject:
+    port = int(subject.address.rpartition(":")[2])
+    if not wait_until(lambda: accepts(port), START_DEADLINE_S):
+        subject.stop()
+        raise RuntimeError(f"{subject.name} does not listen on {subject.address}")
+    return subject
+
+
+def _free_port() -> int:
+    return next(port for port in range(FIRST_PORT, 2**16) if is_free(port))
+
+
+def _pid(stack: Stack, name: str) -> int:
+    pid = stack.pid(name)
+    if pid is None:
+        raise RuntimeError(f"{name} does not run")
+    return pid
+
+
+def _spent(pids: Sequence[int]) -> Spent:
+    family, fields = set(pids), {}
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            fields[int(place.name)] = (place / "stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has just ended
+    while children := {pid for pid, stat in fields.items() if int(stat[1]) in family} - family:
+        family |= children
+    ticks = sum(int(tick) for pid in family if pid in fields for tick in fields[pid][11:15])
+    pages = sum(int(fields[pid][21]) for pid in family if pid in fields)
+    return Spent(ticks / _TICKS_PER_S, pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
