@@ -8,8 +8,10 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from dotenv import dotenv_values
+from psycopg import ProgrammingError
 from psycopg.conninfo import make_conninfo
 
+from deploy.errors import StackError
 from deploy.process import write_atomically
 from deploy.services import ROLES, SETTING_PREFIX, Role
 
@@ -38,9 +40,15 @@ def passwords(path: Path) -> dict[str, str]:
 
 
 def role_url(admin_url: str, role: Role, password: str) -> str:
-    """Where the administrator connects, but as this role. Takes and gives a URL or a `key=value` connection string."""
+    """Where the administrator connects, but as this role. Takes and gives a URL or a `key=value` connection string.
+
+    Raises StackError for anything else.
+    """
     if "://" not in admin_url:
-        return make_conninfo(admin_url, user=role.name, password=password)
+        try:
+            return make_conninfo(admin_url, user=role.name, password=password)
+        except ProgrammingError as error:
+            raise StackError(f"no PostgreSQL can be used at DATABASE_URL: {error}") from error
     parts = urlsplit(admin_url)
     hosts = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=f"{role.name}:{quote(password, safe='')}@{hosts}").geturl()

@@ -16,6 +16,8 @@ from deploy.errors import StackError
 from deploy.process import Process, as_account, wait_until
 from deploy.services import ADMINISTRATOR, DATABASE, LOOPBACK
 
+# For data that the server's account cannot reach in the run directory. Not /tmp, which a reboot empties.
+ELSEWHERE = Path("/var/tmp")  # noqa: S108
 START_DEADLINE_S: Final = 60.0
 STOP_DEADLINE_S: Final = 20.0
 # Smart shutdown (SIGTERM) would wait for every client to leave; fast shutdown rolls them back and writes a checkpoint.
@@ -115,8 +117,7 @@ def _home(run_dir: Path) -> Path:
         link.mkdir(mode=0o700)
         if not _hand_over(link):
             link.rmdir()
-            # Not /tmp, which a reboot empties.
-            elsewhere = Path(tempfile.mkdtemp(prefix="ticketrush-postgres-", dir="/var/tmp"))
+            elsewhere = Path(tempfile.mkdtemp(prefix="ticketrush-postgres-", dir=ELSEWHERE))
             _hand_over(elsewhere)
             link.symlink_to(elsewhere)
     return link.resolve()

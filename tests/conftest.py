@@ -1,7 +1,9 @@
 """One private PostgreSQL and one private RabbitMQ for the whole session; to each test its own database and names."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -9,7 +11,12 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
+from deploy import postgres
 from deploy.stack import Stack
+
+# Databases are made by the hundred: where there is enough memory for them, `make test` lets them lie there.
+if place := os.environ.get("PYTEST_DEBUG_TEMPROOT"):
+    postgres.ELSEWHERE = Path(place)
 
 
 @pytest.fixture(scope="session")
