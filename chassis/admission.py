@@ -23,8 +23,8 @@ PROBE_TIMEOUT_S: Final = 5.0
 # The metadata by which a probe is known. A stranger who sends it is refused, as a probe is.
 PROBE_KEY: Final = "ticketrush-probe"
 # A probe that took longer was slow. Calls are refused when for so long none was quick: a pause is not a rush.
-QUICK_S: Final = 0.2
-PATIENCE_S: Final = 0.4
+QUICK_S: Final = 0.4
+PATIENCE_S: Final = 0.5
 
 LATENCY_TARGET_S: Final = 0.5
 LIMIT_FIRST: Final = 1_000
