@@ -11,15 +11,10 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from chassis.addresses import host_and_port
+
 PREFIX = "TICKETRUSH_"
 EXIT_CODE_MISCONFIGURED = 2
-
-
-def _host_and_port(value: str) -> str:
-    host, separator, port = value.rpartition(":")
-    if not (host and separator and port.isdigit() and int(port) <= 65_535):
-        raise ValueError("must be HOST:PORT, for example 127.0.0.1:50051")
-    return value
 
 
 def _amqp_url(value: str) -> str:
@@ -44,7 +39,7 @@ def _log_level(value: str) -> str:
     return value.upper()
 
 
-Address = Annotated[str, AfterValidator(_host_and_port)]
+Address = Annotated[str, AfterValidator(host_and_port)]
 """`HOST:PORT`; port 0 lets the system choose."""
 AmqpUrl = Annotated[str, AfterValidator(_amqp_url)]
 """Of a broker."""

@@ -1,17 +1,16 @@
 """Where the services are: what the environment says, else what a local stack (`make up`) wrote down."""
 
 import os
-import re
 from pathlib import Path
 from typing import Final
 
 import typer
 
+from chassis import addresses
+
 GATEWAY_ADDRESS_DEFAULT: Final = "127.0.0.1:50051"
 _PREFIXES: Final = ("TICKETRUSH_", "")
 _STACK_FILE: Final = Path(".run/stack.env")
-_HOST_AND_PORT: Final = re.compile(r"(?:\[[^\s\[\]]+\]|[^\s/:\[\]]+):([0-9]{1,5})")
-_PORT_MAX: Final = 65_535
 
 
 def gateway_address() -> str:
@@ -30,9 +29,12 @@ def address_of(service: str) -> str | None:
 
 def host_and_port(text: str, said_by: str = "") -> str:
     """The text, if a service can be called there: HOST:PORT, or [IPV6]:PORT. Raises typer.BadParameter."""
-    found = _HOST_AND_PORT.fullmatch(text)
-    if not (found and 0 < int(found[1]) <= _PORT_MAX):
-        raise typer.BadParameter(f"{said_by}{text!r}; it must be HOST:PORT, for example {GATEWAY_ADDRESS_DEFAULT}")
+    try:
+        addresses.host_and_port(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{said_by}{text!r}; it {error}") from error
+    if text.rpartition(":")[2].strip("0") == "":
+        raise typer.BadParameter(f"{said_by}{text!r}; it must be HOST:PORT, and nobody listens on port 0")
     return text
 
 

@@ -160,11 +160,10 @@ class Stack:
         """Stops everything and removes the run directory, and the data wherever it lies."""
         # A directory without this was not made by us.
         if (self.run_dir / "state").is_dir():
-            self.down(set(NAMES) - {"rabbitmq"})
-            # In good order it would take seconds, for data that is thrown away here.
-            self._processes["rabbitmq"].kill()
-            self._say("rabbitmq stopped")
-            self._stop("epmd")
+            with locked(self.run_dir, self._say):
+                for name in (*reversed(_BY_NAME), "rabbitmq", "epmd", "postgres"):
+                    # RabbitMQ's good order takes seconds, for data that is thrown away here.
+                    self._stop(name, at_once=name == "rabbitmq")
             postgres.remove_data(self.run_dir)
             shutil.rmtree(self.run_dir)
 
@@ -227,11 +226,13 @@ class Stack:
         process = self._processes[name]
         return f"{name} {what}. The end of {process.log}:\n{process.log_tail()}\nOnce that is mended: make up"
 
-    def _stop(self, name: str) -> None:
+    def _stop(self, name: str, *, at_once: bool = False) -> None:
         process = self._processes[name]
         if process.pid is None:
             return
         signal_number, deadline_s = _STOPPING.get(name, (signal.SIGTERM, STOP_DEADLINE_S))
+        if at_once:
+            signal_number = signal.SIGKILL
         if process.stop(deadline_s, by=signal_number):
             self._say(f"{name} stopped")
         else:

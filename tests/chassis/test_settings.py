@@ -44,6 +44,7 @@ def test_what_is_right_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("LISTEN_ADDRESS", None, "is missing"),
         ("LISTEN_ADDRESS", "127.0.0.1", "must be HOST:PORT"),
+        ("LISTEN_ADDRESS", "http://127.0.0.1:50051", "must be HOST:PORT"),
         ("METRICS_ADDRESS", "127.0.0.1:99999", "must be HOST:PORT"),
         ("LOG_LEVEL", "bogus", "must be DEBUG"),
         ("AMQP_URL", "", "must be amqp://"),
