@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 
 from chassis.errors import invalid
 from chassis.paging import TOKEN_LENGTH_MAX
+from contract.texts import CONTROL
 from ticketrush.v1 import ticketing_pb2 as pb
 
 TICKETS_MAX: Final = 100
@@ -24,7 +25,6 @@ WRONG_IDS_NAMED_MAX: Final = 10
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _BUYER = re.compile(r"[A-Za-z0-9._@:-]{1,64}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CARD_NUMBER = re.compile(r"(?:\d[ -]?){12,19}")
 _NOT_A_UUID = "must be a UUID, 8-4-4-4-12 hexadecimal digits"
 _NANOS_PER_S = 1_000_000_000
@@ -155,7 +155,7 @@ def _buyer(buyer_id: str, wrong: Violations) -> None:
 def _text(name: str, value: str, length_max: int, wrong: Violations) -> None:
     if not 0 < len(value) <= length_max:
         wrong[name] = f"must be 1 to {length_max} characters"
-    elif _CONTROL.search(value):
+    elif CONTROL.search(value):
         wrong[name] = "must not hold control characters"
 
 

@@ -9,12 +9,12 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.errors import invalid
+from contract.texts import CONTROL
 
 VIOLATIONS_MAX: Final = 16
 """A refusal travels in the trailing metadata, 8 KiB in all."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NIL = UUID(int=0)
 _TIMESTAMP_S: Final = range(-62_135_596_800, 253_402_300_800)  # years 1 to 9999, as the Timestamp's own rules have it
 _NS_PER_S: Final = 1_000_000_000
@@ -71,7 +71,7 @@ class Checks:
             self.fail(
                 field, f"must have {length_min or 'at most'} {'to ' if length_min else ''}{length_max} characters"
             )
-        elif _CONTROL.search(value):
+        elif CONTROL.search(value):
             self.fail(field, "must not hold control characters")
         elif length_min and not value.strip():
             self.fail(field, "must not be blank")
