@@ -23,12 +23,11 @@ import grpc
 import psycopg
 import typer
 from psycopg.conninfo import make_conninfo
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 import loadgen
 from bench import subjects
+from bench.report import IN_FLIGHT, Round, percentile, show
 from bench.scenarios import SCENARIOS, BackOffice, NoOffice, Office, PublicOffice, Scenario
 from bench.subjects import Subject
 from deploy.stack import Stack
@@ -38,7 +37,6 @@ from ticketrush.v1.ticketing_pb2_grpc import TicketingServiceStub
 
 BASELINES: Final = (1, 2, 3, 4)
 ECHOES: Final = (1, 2)
-IN_FLIGHT: Final = 256
 CONNECTIONS: Final = 8
 TIMEOUT_S: Final = 30.0
 TRIAL_S: Final = 3.0
@@ -50,26 +48,9 @@ LATENCY_SCENARIO: Final = "seats"
 FSCK_TIMEOUT_S: Final = 300
 _SQL: Final = Path(__file__).with_name("baseline.sql")
 _FILE_COLUMNS: Final = 150
-_NUMBERS: Final = ("a second", "spread", "TicketRush : it", "p50 ms", "p99 ms", "p99.9 ms", "CPU us each", "failed")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
-
-
-@dataclass
-class Round:
-    """What one subject did in one round. Latencies in ms; CPU by part in us for each of what was counted."""
-
-    scenario: str
-    subject: str
-    load: str
-    per_s: float
-    p50_ms: float
-    p99_ms: float
-    p999_ms: float
-    failed: int = 0
-    cpu_us: dict[str, float] = field(default_factory=dict)
-    resident_mb: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -78,7 +59,7 @@ class Bench:
 
     stack: Stack
     program: Path
-    office: PublicOffice
+    public_office: PublicOffice
     say: Callable[[str], None]
     rounds: list[Round] = field(default_factory=list)
 
@@ -87,15 +68,17 @@ class Bench:
         """Of the baseline's own database: fsck shall see only what TicketRush wrote."""
         return make_conninfo(self.stack.env["DATABASE_URL"], dbname=DATABASE)
 
+    def office(self, subject: Subject) -> Office:
+        """Where the events of a subject are made."""
+        if "baseline" in subject.parts:
+            return BackOffice(self.baseline_url)
+        return NoOffice() if "echo" in subject.parts else self.public_office
+
     async def play(
         self, scenario: Scenario, subject: Subject, seconds: float, *, rate: float = 0, callers: int = IN_FLIGHT
     ) -> Round:
-        """One round, kept unless it is a trial."""
-        office: Office = self.office
-        if subject.name.startswith("baseline"):
-            office = BackOffice(self.baseline_url)
-        elif subject.name.startswith("echo"):
-            office = NoOffice()
+        """One round: at that rate, or with so many callers."""
+        office = self.office(subject)
         load_name = f"open, {rate:,.0f}/s" if rate else f"{callers} callers"
         self.say(f"{scenario.name}: {subject.name}, {load_name}")
         wanted = round(rate * seconds) if rate else scenario.errands
@@ -122,9 +105,9 @@ class Bench:
             subject.name,
             load_name,
             len(counted) / (end - begin),
-            _percentile(took, 50),
-            _percentile(took, 99),
-            _percentile(took, 99.9),
+            percentile(took, 50),
+            percentile(took, 99),
+            percentile(took, 99.9),
             sum(call.code != "OK" for call in calls),
             {name: (after[name].cpu_s - before[name].cpu_s) / max(1, len(counted)) * 1e6 for name in after},
             {name: after[name].resident_mb for name in after},
@@ -226,7 +209,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     document = {"machine": _machine(), "rounds": [asdict(one) for one in found], "sound": sound}
     (out / "bench.json").write_text(json.dumps(document, indent=1) + "\n")
-    show(found)
+    show(found, console)
     console.print(
         f"fsck {'clean' if sound else 'NOT CLEAN'}; {time.monotonic() - begin:.0f} s; all of it in {out}/bench.json"
     )
@@ -260,58 +243,6 @@ async def _measure(scenarios: Sequence[Scenario], rounds: int, seconds: float) -
                 return bench.rounds, await asyncio.to_thread(bench.fsck)
         finally:
             await asyncio.to_thread(stack.clean)
-
-
-def show(found: Sequence[Round]) -> None:
-    """Medians of all rounds, their spread, and the ratio to TicketRush's of the same round."""
-    table = Table(box=SIMPLE_HEAD, header_style="bold")
-    for column in ("scenario", "subject", "load"):
-        table.add_column(column)
-    for column in _NUMBERS:
-        table.add_column(column, justify="right")
-    groups: dict[tuple[str, str, str], list[Round]] = {}
-    for one in found:
-        groups.setdefault((one.scenario, one.subject, one.load.partition(",")[0]), []).append(one)
-    for (scenario, subject, load), rounds in groups.items():
-        speeds = [one.per_s for one in rounds]
-        ours = groups.get((scenario, "TicketRush", f"{IN_FLIGHT} callers"), [])
-        ratio = ""
-        if subject != "TicketRush" and len(ours) == len(rounds):
-            ratio = f"{statistics.median(a.per_s / b.per_s for a, b in zip(ours, rounds, strict=True)):.2f}"
-        table.add_row(
-            scenario,
-            subject,
-            load,
-            f"{statistics.median(speeds):,.0f}",
-            f"{min(speeds):,.0f} to {max(speeds):,.0f}",
-            ratio,
-            *(
-                f"{statistics.median(values):.1f}"
-                for values in zip(*((o.p50_ms, o.p99_ms, o.p999_ms) for o in rounds), strict=True)
-            ),
-            f"{statistics.median(sum(one.cpu_us.values()) for one in rounds):.0f}",
-            str(sum(one.failed for one in rounds)),
-        )
-    console.print(table)
-    _show_parts(groups)
-
-
-def _show_parts(groups: dict[tuple[str, str, str], list[Round]]) -> None:
-    """Where TicketRush's CPU went, and its memory."""
-    for (scenario, subject, load), rounds in groups.items():
-        if subject == "TicketRush":
-            cpu = {name: statistics.median(one.cpu_us[name] for one in rounds) for name in rounds[0].cpu_us}
-            memory = {name: max(one.resident_mb[name] for one in rounds) for name in rounds[0].resident_mb}
-            parts = ", ".join(f"{name} {us:.0f} us ({memory[name]:.0f} MB)" for name, us in cpu.items())
-            console.print(f"{scenario}, {load}: {parts}", soft_wrap=True)
-
-
-def _percentile(ordered: Sequence[float], percent: float) -> float:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
-
-
-def _latencies(one: Round) -> tuple[float, float, float]:
-    return one.p50_ms, one.p99_ms, one.p999_ms
 
 
 def _machine() -> dict[str, str | int]:

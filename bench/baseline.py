@@ -6,7 +6,6 @@ tables; several may share a port. No broker, no batches. DATABASE_URL and LISTEN
 
 import asyncio
 import os
-import signal
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,12 +13,11 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from psycopg_pool import AsyncConnectionPool
 
-from bench.echo import METHOD
+from bench.serving import serve
 from contract import ids
 from ticketrush.v1 import ticketing_pb2 as pb
 
 CONNECTIONS: Final = 16
-GRACE_S: Final = 1.0
 _SQL: Final = "SELECT * FROM bench_reserve(%s, %s, %s, %s, %s, %s, %s, %s)"
 
 
@@ -69,8 +67,6 @@ class Baseline:
 
 async def main() -> None:
     """Serves until SIGTERM."""
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
         os.environ["DATABASE_URL"],
         min_size=CONNECTIONS,
@@ -80,18 +76,13 @@ async def main() -> None:
     )
     async with pool:
         await pool.wait()
-        server = grpc.aio.server(options=(("grpc.so_reuseport", 1),))
-        service, name = METHOD
-        handler = grpc.unary_unary_rpc_method_handler(
-            Baseline(pool).reserve,
-            request_deserializer=pb.ReserveRequest.FromString,
-            response_serializer=pb.ReserveResponse.SerializeToString,
+        await serve(
+            grpc.unary_unary_rpc_method_handler(
+                Baseline(pool).reserve,
+                request_deserializer=pb.ReserveRequest.FromString,
+                response_serializer=pb.ReserveResponse.SerializeToString,
+            )
         )
-        server.add_registered_method_handlers(service, {name: handler})
-        server.add_insecure_port(os.environ["LISTEN_ADDRESS"])
-        await server.start()
-        await stop.wait()
-        await server.stop(GRACE_S)
 
 
 if __name__ == "__main__":

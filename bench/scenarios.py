@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from google.protobuf.duration_pb2 import Duration
 from psycopg import AsyncConnection
 
+from bench.serving import METHOD, SERVICE
 from contract import ids
 from loadgen import Call
 from ticketrush.v1 import catalog_pb2 as catalog
@@ -17,8 +18,8 @@ if TYPE_CHECKING:  # exist only in the stubs
     from ticketrush.v1.catalog_pb2_grpc import CatalogServiceAsyncStub
     from ticketrush.v1.ticketing_pb2_grpc import TicketingServiceAsyncStub
 
-RESERVE: Final = "/ticketrush.v1.TicketingService/Reserve"
-PAY: Final = "/ticketrush.v1.TicketingService/Pay"
+RESERVE: Final = f"/{SERVICE}/{METHOD}"
+PAY: Final = f"/{SERVICE}/Pay"
 SECTION: Final = "floor"
 PRICE_MINOR: Final = 2_500
 SEATS_PER_ROW: Final = 50

@@ -38,16 +38,18 @@ LONE_CALLS = 100
 CALL_TIMEOUT_S = 30.0
 WAIT_S = 20
 REFUSED_PAUSE_S = 0.5
+REFUSALS_MAX = 20
 PAGE = 1_000
 SERVICES = ("gateway", "reservations", "payments", "scheduler", "provider")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a closed loop gave. Latencies in seconds, ascending."""
+    """What a closed loop gave. Latencies in seconds, ascending; `refused` counts calls that were one too many."""
 
     elapsed_s: float
     latencies_s: Sequence[float]
+    refused: int
 
     def percentile_ms(self, percent: float) -> float:
         """The latency that so many percent of the calls did not exceed, in milliseconds."""
@@ -82,8 +84,8 @@ async def ticket_ids(ticketing: "TicketingServiceAsyncStub", event_id: str) -> l
             return found
 
 
-async def reserve(ticketing: "TicketingServiceAsyncStub", event_id: str, ticket_id: str) -> float:
-    """Seconds until this ticket was HELD. Raises RuntimeError when it was not."""
+async def reserve(ticketing: "TicketingServiceAsyncStub", event_id: str, ticket_id: str) -> tuple[float, int]:
+    """Seconds until this ticket was HELD, and how often it was refused. Raises RuntimeError when it was not HELD."""
     request = pb.ReserveRequest(
         request_id=str(uuid.uuid4()),
         event_id=event_id,
@@ -92,22 +94,23 @@ async def reserve(ticketing: "TicketingServiceAsyncStub", event_id: str, ticket_
         wait=Duration(seconds=WAIT_S),
     )
     begin = time.perf_counter()
-    answer = await _insist(ticketing, request)
+    answer, refusals = await _insist(ticketing, request)
     elapsed_s = time.perf_counter() - begin
     if answer.reservation.state != pb.Reservation.STATE_HELD:
         raise RuntimeError(f"not held but {pb.Reservation.State.Name(answer.reservation.state)}: {answer.reservation}")
-    return elapsed_s
+    return elapsed_s, refusals
 
 
-async def _insist(ticketing: "TicketingServiceAsyncStub", request: pb.ReserveRequest) -> pb.ReserveResponse:
-    """The answer; who is refused for being one too many comes back, and the time counts."""
-    while True:
+async def _insist(ticketing: "TicketingServiceAsyncStub", request: pb.ReserveRequest) -> tuple[pb.ReserveResponse, int]:
+    """The answer, and how often the caller was one too many: then it comes back, and the time counts."""
+    for refusals in range(REFUSALS_MAX + 1):
         try:
-            return await ticketing.Reserve(request, timeout=CALL_TIMEOUT_S)
+            return await ticketing.Reserve(request, timeout=CALL_TIMEOUT_S), refusals
         except grpc.aio.AioRpcError as error:
-            if error.code() != grpc.StatusCode.RESOURCE_EXHAUSTED:
+            if error.code() != grpc.StatusCode.RESOURCE_EXHAUSTED or refusals == REFUSALS_MAX:
                 raise
         await asyncio.sleep(REFUSED_PAUSE_S)
+    raise AssertionError("unreachable")
 
 
 async def closed_loop(
@@ -116,17 +119,19 @@ async def closed_loop(
     """So many callers, each reserving the next ticket as soon as its last one is held."""
     left: Iterator[str] = iter(tickets)
     latencies_s: list[float] = []
+    refused: list[int] = []
 
     async def caller() -> None:
         for ticket_id in left:
-            latency_s = await reserve(ticketing, event_id, ticket_id)
+            latency_s, refusals = await reserve(ticketing, event_id, ticket_id)
             latencies_s.append(latency_s)
+            refused.append(refusals)
 
     begin = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(callers):
             group.create_task(caller())
-    return Measured(time.perf_counter() - begin, sorted(latencies_s))
+    return Measured(time.perf_counter() - begin, sorted(latencies_s), sum(refused))
 
 
 def cpu_s(pid: int) -> float:
@@ -178,10 +183,11 @@ def show(
     console: Console, lone: Measured, rush: Measured, spent_s: dict[str, float], at_rest_mb: dict[str, float]
 ) -> None:
     """The figures, as tables."""
-    latency = Table("", "holds/s", "p50 ms", "p99 ms", title="Reserve, confirmed HELD")
+    latency = Table("", "holds/s", "p50 ms", "p99 ms", "refused", title="Reserve, confirmed HELD")
     for name, measured in ((f"{IN_FLIGHT} in flight", rush), ("one at a time", lone)):
         rate = len(measured.latencies_s) / measured.elapsed_s
-        latency.add_row(name, f"{rate:,.0f}", f"{measured.percentile_ms(50):.1f}", f"{measured.percentile_ms(99):.1f}")
+        p50, p99 = (f"{measured.percentile_ms(percent):.1f}" for percent in (50, 99))
+        latency.add_row(name, f"{rate:,.0f}", p50, p99, str(measured.refused))
     console.print(latency)
     cost = Table("process", "CPU us per hold", "MB before", title="What it cost")
     for name, seconds in spent_s.items():

@@ -19,6 +19,7 @@ START_DEADLINE_S: Final = 20.0
 STOP_DEADLINE_S: Final = 10.0
 FIRST_PORT: Final = 40_000
 PGBENCH_CLIENTS: Final = 16
+PGBENCH_OVERTIME_S: Final = 30.0
 SERVERS: Final = ("postgres", "rabbitmq")
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _TPS: Final = re.compile(r"^tps = ([0-9.]+)", re.MULTILINE)
@@ -50,7 +51,10 @@ class Subject:
         for process in self._own:
             process.send_signal(signal.SIGTERM)
         for process in self._own:
-            process.wait(STOP_DEADLINE_S)
+            try:
+                process.wait(STOP_DEADLINE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def ticketrush(stack: Stack) -> Subject:
@@ -86,7 +90,13 @@ def pgbench(database_url: str, sql: Path, seconds: float) -> tuple[float, float]
     """Transactions a second of the statement in the file, and their mean latency in milliseconds."""
     binary = max(Path("/usr/lib/postgresql").glob("*/bin/pgbench"))
     command = [binary, "--no-vacuum", f"--client={PGBENCH_CLIENTS}", f"--time={seconds:.0f}", f"--file={sql}"]
-    done = subprocess.run([*map(str, command), database_url], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*map(str, command), database_url],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=seconds + PGBENCH_OVERTIME_S,
+    )
     tps, latency = _TPS.search(done.stdout), _LATENCY.search(done.stdout)
     if not tps or not latency:
         raise RuntimeError(f"pgbench said nothing of its speed:\n{done.stdout}")
