@@ -66,11 +66,13 @@ console: Final = Console(width=130)
 class Stage:
     """Reservations on servers of its own, and a voice to its queue."""
 
-    def __init__(self, stack: Stack, publisher: Publisher, admin: psycopg.AsyncConnection) -> None:
+    def __init__(
+        self, stack: Stack, publisher: Publisher, admin: psycopg.AsyncConnection, channel: grpc.aio.Channel
+    ) -> None:
         self.stack = stack
         self._publisher = publisher
         self.admin = admin
-        self._catalog = CatalogServiceStub(grpc.aio.insecure_channel(stack.address("reservations")))
+        self._catalog = CatalogServiceStub(channel)
         self.poison: dict[str, list[messages.Envelope]] = {MALFORMED: [], FAILING: []}
 
     async def round(self, kind: str) -> float:
@@ -101,6 +103,11 @@ class Stage:
 
     async def rows(self, sql: str, *parameters: object) -> list[tuple[object, ...]]:
         return await (await self.admin.execute(sql.encode(), parameters)).fetchall()
+
+    async def all_parked(self) -> None:
+        """Returns when as many are set aside as there is poison so far."""
+        count = sum(map(len, self.poison.values()))
+        await self.until("SELECT count(*) FROM reservations.parked_message WHERE state = %s", "PARKED", count)
 
     async def lone(self) -> tuple[str, str]:
         """An event and a buyer for one more command."""
@@ -169,16 +176,18 @@ async def staged() -> AsyncIterator[Stage]:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-c", _RUN, env=os.environ | settings(service, stack.env), stdout=log, stderr=log
             )
-        await asyncio.to_thread(wait_until, lambda: is_serving(stack.address("reservations")), TIMEOUT_S)
+        if not await asyncio.to_thread(wait_until, lambda: is_serving(stack.address("reservations")), TIMEOUT_S):
+            raise RuntimeError(f"reservations does not serve:\n{stack.log('reservations').read_text()}")
         publisher = Publisher(
             stack.env["AMQP_URL"], exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name="proof-poison"
         )
         async with (
             await psycopg.AsyncConnection.connect(stack.env["DATABASE_URL"], autocommit=True) as admin,
+            grpc.aio.insecure_channel(stack.address("reservations")) as channel,
             running(publisher.run()),
         ):
             await until(lambda: publisher.connected)
-            yield Stage(stack, publisher, admin)
+            yield Stage(stack, publisher, admin, channel)
     finally:
         if process and process.returncode is None:
             process.terminate()
@@ -198,6 +207,8 @@ async def prove(rounds: int) -> tuple[dict[str, list[float]], list[str]]:
                 for kind, found in speeds.items():
                     status.update(f"round {number + 1} of {rounds}: {kind}")
                     found.append(await stage.round(kind))
+                    # What climbs the ladder still would be a burden to the next round.
+                    await stage.all_parked()
             status.update("until all poison is set aside")
             wrong += await _parked(stage)
             status.update("mended, and sent again")
@@ -208,7 +219,7 @@ async def prove(rounds: int) -> tuple[dict[str, list[float]], list[str]]:
 async def _parked(stage: Stage) -> list[str]:
     """Exactly the poison is set aside, each once."""
     poison = [envelope.message_id for kind in stage.poison.values() for envelope in kind]
-    await stage.until("SELECT count(*) FROM reservations.parked_message WHERE state = %s", "PARKED", len(poison))
+    await stage.all_parked()
     parked = [str(row[0]) for row in await stage.rows("SELECT message_id FROM reservations.parked_message")]
     return [] if sorted(parked) == sorted(poison) else ["what is set aside is not exactly the poison"]
 
