@@ -22,7 +22,7 @@ KEEPALIVE_MS = 20_000
 KEEPALIVE_TIMEOUT_MS = 10_000
 # How often callers may ask whether we are still there; the default takes more than one ping in 5 minutes for an attack.
 PING_INTERVAL_MIN_MS = 5_000
-# Admission is the services' own business: they answer those who are too many with RESOURCE_EXHAUSTED and RetryInfo. Whom
+# Admission is the services' own business: those who are too many are told RESOURCE_EXHAUSTED with RetryInfo. Whom
 # they cannot even refuse in time gRPC ends from here on, bare.
 PENDING_CALLS_MAX = 20_000
 HEALTH_INTERVAL_S = 0.25
