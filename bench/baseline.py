@@ -4,12 +4,12 @@ One process of grpc.aio that answers Reserve with one SQL round trip, in one tra
 tables; several may share a port. No broker, no batches. DATABASE_URL and LISTEN_ADDRESS are in the environment.
 """
 
-import asyncio
 import os
 from typing import Any, Final
 from uuid import UUID
 
 import grpc
+import uvloop
 from google.protobuf.timestamp_pb2 import Timestamp
 from psycopg_pool import AsyncConnectionPool
 
@@ -86,4 +86,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

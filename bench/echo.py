@@ -3,10 +3,10 @@
 Every Reserve is answered with the same bytes, unread; several processes may share a port.
 """
 
-import asyncio
 from typing import Final
 
 import grpc
+import uvloop
 
 from bench.serving import serve
 from ticketrush.v1 import ticketing_pb2 as pb
@@ -19,4 +19,4 @@ async def _answer(_: bytes, __: object) -> bytes:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(grpc.unary_unary_rpc_method_handler(_answer)))
+    uvloop.run(serve(grpc.unary_unary_rpc_method_handler(_answer)))

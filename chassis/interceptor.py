@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -95,8 +94,17 @@ def _around_unary(
     observe: "_Observer", inner: Callable[[Any, Context], Awaitable[Any]]
 ) -> Callable[[Any, Context], Awaitable[Any]]:
     async def call(request: Any, context: Context) -> Any:
-        async with observe(request, context):
-            return await inner(request, context)
+        begin = await observe.begin(request, context)
+        try:
+            response = await inner(request, context)
+        except BaseException as error:
+            await observe.failed(error, context)
+            raise
+        else:
+            observe.succeeded()
+            return response
+        finally:
+            observe.ended(begin)
 
     return call
 
@@ -105,9 +113,17 @@ def _around_stream(
     observe: "_Observer", inner: Callable[[Any, Context], AsyncIterator[Any]]
 ) -> Callable[[Any, Context], AsyncIterator[Any]]:
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:
-        async with observe(request, context):
+        begin = await observe.begin(request, context)
+        try:
             async for response in inner(request, context):
                 yield response
+        except BaseException as error:
+            await observe.failed(error, context)
+            raise
+        else:
+            observe.succeeded()
+        finally:
+            observe.ended(begin)
 
     return call
 
@@ -126,8 +142,8 @@ class _Observer:
         self._ok = metrics.grpc_handled.labels(*self._labels, "OK")
         self._refused = metrics.grpc_handled.labels(*self._labels, grpc.StatusCode.RESOURCE_EXHAUSTED.name)
 
-    @asynccontextmanager
-    async def __call__(self, request: Any, context: Context) -> AsyncIterator[None]:
+    async def begin(self, request: Any, context: Context) -> float:
+        """When the call began, for `ended`; aborts it when it is one too many."""
         logs.call_method.set(self._method)
         logs.call_request_id.set(getattr(request, "request_id", ""))
         if self._gate and self._gate.is_shut:
@@ -137,25 +153,30 @@ class _Observer:
         self._started.inc()
         if self._limit:
             self._limit.begin()
-        begin = time.perf_counter()
-        try:
-            yield
-            self._ok.inc()
-        except asyncio.CancelledError:
-            self._count(grpc.StatusCode.CANCELLED)
-            raise
-        except AbortError:
-            self._count(context.code() or grpc.StatusCode.UNKNOWN)
-            raise
-        except Exception as error:  # noqa: BLE001 - the one place where any failure of a call becomes its status
-            told = _refusal(error)
-            self._count(told.code)
-            await errors.abort(context, told)
-        finally:
-            now = time.perf_counter()
-            self._seconds.observe(now - begin)
-            if self._limit:
-                self._limit.end(now - begin, now)
+        return time.perf_counter()
+
+    def succeeded(self) -> None:
+        """It was answered."""
+        self._ok.inc()
+
+    async def failed(self, error: BaseException, context: Context) -> None:
+        """Counts what the call ended with; a failure that is no status yet becomes one here."""
+        match error:
+            case asyncio.CancelledError():
+                self._count(grpc.StatusCode.CANCELLED)
+            case AbortError():
+                self._count(context.code() or grpc.StatusCode.UNKNOWN)
+            case Exception():
+                told = _refusal(error)
+                self._count(told.code)
+                await errors.abort(context, told)
+
+    def ended(self, begin: float) -> None:
+        """Whatever became of it."""
+        now = time.perf_counter()
+        self._seconds.observe(now - begin)
+        if self._limit:
+            self._limit.end(now - begin, now)
 
     def refused(self) -> None:
         """A call that was not taken up."""

@@ -87,12 +87,11 @@ class Outbox:
         largest = max(len(record.envelope) for record in records)
         if largest > BATCH_BYTES_MAX:
             raise ValueError(f"an envelope of {largest} bytes could never be said: a message takes {BATCH_BYTES_MAX}")
-        # Binary arrays: as text they would double what saying a message costs this process.
         cursor = await conn.execute(
             """WITH written AS (
                    INSERT INTO history (subject_id, subject_version, kind, routing_key, shard, message_id, envelope)
                    SELECT subject_id, subject_version, kind, routing_key, shard, message_id, envelope
-                   FROM unnest(%b::uuid[], %b::bigint[], %b::text[], %b::text[], %b::integer[], %b::uuid[], %b::bytea[])
+                   FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::integer[], %s::uuid[], %s::bytea[])
                        WITH ORDINALITY AS record (subject_id, subject_version, kind, routing_key, shard, message_id,
                                                   envelope, place)
                    ORDER BY place

@@ -1,6 +1,7 @@
 """The life of a process: start everything, serve until SIGTERM, stop in order within a bounded time."""
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import grpc
+import uvloop
 
 from chassis import logs, metrics
 from chassis.admission import Admission
@@ -19,6 +21,8 @@ log = logging.getLogger(__name__)
 CALLS_GRACE_S = 4.0
 STEP_TIMEOUT_S = 4.0
 STOP_TIMEOUT_S = 9.0
+# What calls leave behind is freed without the collector; by default it would look for cycles every 700 objects.
+COLLECT_EVERY = 20_000
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def run(compose: Callable[[], Process]) -> None:
 
     Raises whatever ended it other than SIGTERM or SIGINT.
     """
-    asyncio.run(_live(compose))
+    uvloop.run(_live(compose))
 
 
 async def _live(compose: Callable[[], Process]) -> None:
@@ -66,6 +70,9 @@ async def _live(compose: Callable[[], Process]) -> None:
         metrics.serve(process.settings.metrics_address)
     await health.begin(services)
     tasks = [asyncio.create_task(begin(), name=begin.__qualname__) for begin in (health.run, *process.background)]
+    # What is there by now stays.
+    gc.freeze()
+    gc.set_threshold(COLLECT_EVERY)
     await server.start()
     if process.admission:
         host, _, _ = process.settings.listen_address.rpartition(":")

@@ -32,6 +32,7 @@ _UNKNOWN_REFUSAL: Final = (grpc.StatusCode.FAILED_PRECONDITION, "the command was
 
 Outcome = messages.Outcome
 _Waiter = asyncio.Future[Outcome]
+_Confirm = asyncio.Future[None]
 
 
 class Submission:
@@ -51,7 +52,10 @@ class Submission:
         begin = loop.time()
         outcome = self._waiters.add(command)
         try:
-            await self._say(command, outcome, give_up_at=begin + min(left_s, SAY_TIMEOUT_S))
+            confirm = self._publish(command)
+            # Nearly always the outcome comes in this time, and a confirm before it is not worth waking up for.
+            await _outcome_or_failure(outcome, confirm, timeout_s=min(wait_s, left_s, SAY_TIMEOUT_S))
+            await self._say(command, outcome, confirm, give_up_at=begin + min(left_s, SAY_TIMEOUT_S))
             if not outcome.done():
                 wait_until = begin + min(wait_s, left_s)
                 await asyncio.wait((outcome,), timeout=max(0.0, wait_until - loop.time()))
@@ -70,23 +74,24 @@ class Submission:
             _said_again.inc()
             self._publish(command)
 
-    async def _say(self, command: Command, outcome: _Waiter, *, give_up_at: float) -> None:
+    async def _say(self, command: Command, outcome: _Waiter, confirm: _Confirm, *, give_up_at: float) -> None:
         """Returns when the broker confirmed the command or its outcome is here."""
         loop = asyncio.get_running_loop()
         ceiling_s = BACKOFF_FIRST_S
-        while not await self._said(command, outcome, timeout_s=give_up_at - loop.time()):
+        while not await self._said(confirm, outcome, timeout_s=give_up_at - loop.time()):
             backoff_s = random.uniform(0, ceiling_s)  # noqa: S311 # jitter
             ceiling_s = min(ceiling_s * 2, BACKOFF_MAX_S)
             await asyncio.wait((outcome,), timeout=min(backoff_s, give_up_at - loop.time()))
             if _is_here(outcome):
                 return
             _said_again.inc()
+            confirm = self._publish(command)
 
-    async def _said(self, command: Command, outcome: _Waiter, *, timeout_s: float) -> bool:
-        """Says the command once; False when it is worth saying again."""
-        confirm = self._publish(command)
+    async def _said(self, confirm: _Confirm, outcome: _Waiter, *, timeout_s: float) -> bool:
+        """Whether a command that was published has been taken; False when it is worth saying again."""
         try:
-            await asyncio.wait((confirm, outcome), timeout=max(0.0, timeout_s), return_when=asyncio.FIRST_COMPLETED)
+            if not confirm.done() and not outcome.done():
+                await asyncio.wait((confirm, outcome), timeout=max(0.0, timeout_s), return_when=asyncio.FIRST_COMPLETED)
         finally:
             # Keeps it back if nobody waits for it any more and it has not left yet.
             confirm.cancel()
@@ -104,8 +109,39 @@ class Submission:
             case _:
                 return False
 
-    def _publish(self, command: Command) -> "asyncio.Future[None]":
+    def _publish(self, command: Command) -> _Confirm:
         return self._publisher.publish(command.routing_key, command.message_id, command.envelope, shard=command.shard)
+
+
+async def _outcome_or_failure(outcome: _Waiter, confirm: _Confirm, *, timeout_s: float) -> None:
+    """Returns when the outcome is here, the command was not confirmed, or the time is over.
+
+    Does for half the work what `asyncio.wait` does for two: every call comes through here.
+    """
+    loop = asyncio.get_running_loop()
+    woken: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    def confirmed(confirm: _Confirm) -> None:
+        if confirm.cancelled() or confirm.exception():
+            wake()
+
+    outcome.add_done_callback(wake)
+    confirm.add_done_callback(confirmed)
+    timer = loop.call_later(timeout_s, wake)
+    try:
+        await woken
+    except asyncio.CancelledError:
+        # Keeps the command back if it has not left yet.
+        confirm.cancel()
+        raise
+    finally:
+        timer.cancel()
+        outcome.remove_done_callback(wake)
+        confirm.remove_done_callback(confirmed)
 
 
 def _is_here(outcome: _Waiter) -> bool:

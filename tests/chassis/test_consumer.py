@@ -211,7 +211,10 @@ async def test_a_failed_envelope_climbs_the_ladder_alone_and_is_parked_at_its_en
     await desk.send(envelope("good"), envelope("bad"))
     async with running(desk.consumer().run()):
         await until(lambda: _has(desk, 1))
-    assert desk.batches == [["before", "good", "bad"], ["bad"], ["bad"], ["bad"]]
+    # How many batches the two messages came in is the broker's business.
+    *first, second, third, fourth = desk.batches
+    assert [name for batch in first for name in batch] == ["before", "good", "bad"]
+    assert [second, third, fourth] == [["bad"]] * 3
     ((reason, kind, attempts, body),) = await desk.parked()
     assert (reason, kind, attempts) == ("ATTEMPTS_EXHAUSTED", KIND, 4)
     assert pb.EnvelopeBatch.FromString(body).envelopes[0].message_id == "bad"
