@@ -1,4 +1,4 @@
-"""How a batch is tried: patiently while the database is gone, again after bad luck, by halves after an error."""
+"""How a batch is tried: patiently while the database is gone, again after bad luck, in parts after an error."""
 
 import asyncio
 import logging
@@ -18,6 +18,8 @@ ATTEMPTS_MAX: Final = 3
 ATTEMPT_PAUSE_S: Final = 0.1
 DATABASE_PAUSE_FIRST_S: Final = 0.1
 DATABASE_PAUSE_MAX_S: Final = 2.0
+# Of a batch that failed. Halves would find a lone culprit in as many transactions, with twice the envelopes in them.
+PARTS: Final = 4
 
 _repeats = Counter("ticketrush_amqp_transactions_repeated", "Transactions run again, by cause.", ("cause",))
 
@@ -70,15 +72,32 @@ async def persist(call: Callable[[], Awaitable[T]], what: str) -> T:
 async def apply(handler: Handler, envelopes: Sequence[pb.Envelope], what: str) -> list[Failure]:
     """Hands all envelopes to the handler and returns those that failed; the others are done. Raises nothing of theirs.
 
-    An error of the whole is looked for by halves until its culprit stands alone; only bad luck that lasts (deadlocks,
-    timeouts) is nobody's fault in particular, and fails them all.
+    An error of the whole is looked for in ever smaller parts until its culprit stands alone; only bad luck that lasts
+    (deadlocks, timeouts) is nobody's fault in particular, and fails them all.
     """
+    found = await _apply(handler, envelopes, what)
+    if isinstance(found, list):
+        return found
+    log.warning("%s: looking for those of %d that fail", what, len(envelopes), exc_info=found)
+    return await _search(handler, envelopes, what)
+
+
+async def _search(handler: Handler, envelopes: Sequence[pb.Envelope], what: str) -> list[Failure]:
+    """What fails of envelopes that failed together."""
+    failures: list[Failure] = []
+    size = -(-len(envelopes) // PARTS)
+    for begin in range(0, len(envelopes), size):
+        part = envelopes[begin : begin + size]
+        found = await _apply(handler, part, what)
+        failures += found if isinstance(found, list) else await _search(handler, part, what)
+    return failures
+
+
+async def _apply(handler: Handler, envelopes: Sequence[pb.Envelope], what: str) -> list[Failure] | Exception:
+    """The failures, or an error that some of several envelopes are to blame for."""
     try:
         return list(await persist(lambda: handler(envelopes), what))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is somebody's
         if is_transient(error) or len(envelopes) == 1:
             return [Failure(envelope, error) for envelope in envelopes]
-        log.warning("%s: looking for the one of %d that fails", what, len(envelopes), exc_info=True)
-        middle = len(envelopes) // 2
-        first = await apply(handler, envelopes[:middle], what)
-        return first + await apply(handler, envelopes[middle:], what)
+        return error

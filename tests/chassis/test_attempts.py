@@ -10,7 +10,7 @@ from ticketrush.messages.v1 import messages_pb2 as pb
 
 
 async def test_bad_luck_that_lasts_fails_all_of_them_without_looking_for_a_culprit() -> None:
-    """By halves, a thousand lock timeouts in a row would stall the queue for an hour."""
+    """In parts, a thousand lock timeouts in a row would stall the queue for an hour."""
     batches: list[int] = []
 
     async def handler(envelopes: Sequence[pb.Envelope]) -> Sequence[Failure]:

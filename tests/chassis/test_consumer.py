@@ -230,7 +230,7 @@ async def test_a_second_chance_is_enough(desk: Desk) -> None:
     assert await desk.parked() == []
 
 
-async def test_an_error_of_the_batch_is_looked_for_by_halves(desk: Desk) -> None:
+async def test_an_error_of_the_batch_is_looked_for_in_parts(desk: Desk) -> None:
     done: list[str] = []
 
     def handle(message_ids: Sequence[str]) -> None:

@@ -150,7 +150,7 @@ MESSAGES: Final = (
     Guard(
         "a poisoned envelope takes no other along",
         (Edit("chassis/attempts.py", "if is_transient(error) or len(envelopes) == 1:", "if True:"),),
-        ("tests/chassis/test_consumer.py::test_an_error_of_the_batch_is_looked_for_by_halves",),
+        ("tests/chassis/test_consumer.py::test_an_error_of_the_batch_is_looked_for_in_parts",),
     ),
     Guard(
         "a suspect is taken alone",
