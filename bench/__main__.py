@@ -83,7 +83,7 @@ class Bench:
         self.say(f"{scenario.name}: {subject.name}, {load_name}")
         wanted = round(rate * seconds) if rate else scenario.errands
         load = Load(
-            address=subject.address,
+            addresses=[subject.address],
             methods=scenario.methods,
             requests=await scenario.requests(office, wanted),
             seconds=seconds,

@@ -143,9 +143,16 @@ def _operations() -> list[Cell]:
     return [
         Cell(
             "overload",
-            "twice and five times as many calls as can be served",
-            overload.overload,
+            "twice and five times as many carts of 50 as can be decided",
+            overload.overload(cart=50),
             bounds=overload.BOUNDS,
+            open_house=False,
+        ),
+        Cell(
+            "overload-seats",
+            "twice and five times as many single seats as can be decided, at two gateways",
+            overload.overload(cart=1, two_gateways=True),
+            bounds=overload.BOUNDS_OF_CALLS,
             open_house=False,
         ),
         Cell(

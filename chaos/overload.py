@@ -12,7 +12,7 @@ from google.rpc.status_pb2 import Status
 
 import loadgen
 from chaos.clients import Client, dial, told
-from chaos.faults import Scene
+from chaos.faults import Fault, Scene
 from chaos.record import OK, Answer, Request, told_reservation
 from chaos.sale import Sale, Terms, drawn_id, put_on_sale
 from loadgen import Call, Load
@@ -22,15 +22,15 @@ METHOD: Final = "/ticketrush.v1.TicketingService/Reserve"
 WAIT_S: Final = 2
 # Enough for whatever forms batches to form them.
 CALLERS: Final = 256
-MEASURED_S: Final = 8.0
-POURED_S: Final = 10.0
-# More than any machine serves.
-CLOSED_MAX_PER_S: Final = 5_000
+MEASURED_S: Final = 5.0
+POURED_S: Final = 5.0
+# Tickets a second: more than any machine of ours sells.
+CLOSED_MAX_PER_S: Final = 12_000
 BACK_AT_PEAK_WITHIN_S: Final = 5.0
-AFTER_S: Final = 10.0
+AFTER_S: Final = 6.0
 # A second counts as one at the peak from this share on.
 PEAK_SHARE: Final = 0.85
-TERMS: Final = Terms(hold_s=30, grace_s=5, instalment_s=5, seats=250_000, window=1)
+TERMS: Final = Terms(hold_s=60, grace_s=5, instalment_s=5, seats=1_100_000, window=1)
 
 PEAK: Final = "peak a second"
 GOODPUT_2: Final = "goodput at twice the peak, %"
@@ -48,6 +48,9 @@ BOUNDS: Final = {
     BARE: (0.0, 0.0),
     OTHER: (0.0, 0.0),
 }
+# Five times as many single seats are more calls than gRPC in Python can refuse on two cores: an empty server makes them
+# wait for longer.
+BOUNDS_OF_CALLS: Final = {name: bound for name, bound in BOUNDS.items() if name != P99_5}
 _UNDECIDED: Final = (pb.Reservation.STATE_UNSPECIFIED, pb.Reservation.STATE_PENDING)
 
 
@@ -56,15 +59,17 @@ class _Crowd:
     scene: Scene
     sale: Sale
     program: Path
+    addresses: Sequence[str]
+    cart: int
     next: int = 0
 
     async def pour(self, seconds: float, *, rate: float = 0.0) -> Sequence[Call]:
         """At that rate, or in a closed loop; every answer goes into the record."""
-        wanted = round(rate * seconds) if rate else round(CLOSED_MAX_PER_S * seconds)
-        tickets = list(self.sale.seats[self.next : self.next + wanted])
-        requests = [self._request(ticket) for ticket in tickets]
+        wanted = round(rate * seconds) if rate else round(CLOSED_MAX_PER_S * seconds / self.cart)
+        left = range(self.next, len(self.sale.seats) - self.cart + 1, self.cart)
+        requests = [self._request(self.sale.seats[at : at + self.cart]) for at in left[:wanted]]
         load = Load(
-            address=self.scene.system.stack.address("gateway"),
+            addresses=self.addresses,
             methods=[METHOD],
             requests=[request.SerializeToString() for request in requests],
             seconds=seconds,
@@ -72,17 +77,17 @@ class _Crowd:
             in_flight=CALLERS,
         )
         calls = [call async for call in loadgen.poured(self.program, load)]
-        self.next += len(calls)
+        self.next += len(calls) * self.cart
         for call in calls:
             self._note(requests[call.number], call)
         return calls
 
-    def _request(self, ticket_id: str) -> pb.ReserveRequest:
+    def _request(self, ticket_ids: Sequence[str]) -> pb.ReserveRequest:
         return pb.ReserveRequest(
             request_id=drawn_id(self.scene.random),
             event_id=self.sale.event_id,
             buyer_id=f"{self.scene.cell}-crowd",
-            ticket_ids=[ticket_id],
+            ticket_ids=ticket_ids,
             wait=Duration(seconds=WAIT_S),
         )
 
@@ -102,13 +107,27 @@ class _Crowd:
         self.scene.record.requests.append(request)
 
 
-async def overload(scene: Scene) -> None:
-    """Twice the peak, five times the peak, and the peak again."""
+def overload(*, cart: int, two_gateways: bool = False) -> Fault:
+    """Twice the peak of carts of so many, five times the peak, and the peak again."""
+
+    async def fault(scene: Scene) -> None:
+        system = scene.system
+        addresses = [system.stack.address("gateway")]
+        if two_gateways:
+            twin = await system.add_twins(["gateway"])
+            addresses.append(twin.address("gateway"))
+        await _overload(scene, cart, addresses)
+        await system.remove_twins()
+
+    return fault
+
+
+async def _overload(scene: Scene, cart: int, addresses: Sequence[str]) -> None:
     async with dial(scene.system.gateway_address) as channel:
         sale = await put_on_sale(Client(channel, scene.record, scene.random), TERMS, scene.random)
     program = await asyncio.to_thread(loadgen.build, scene.system.run_dir / "loadgen")
-    crowd = _Crowd(scene, sale, program)
-    await crowd.pour(2.0)
+    crowd = _Crowd(scene, sale, program, addresses, cart)
+    await crowd.pour(1.0)
     measured = await crowd.pour(MEASURED_S)
     peak = _goodput(measured)
     before = _resident_mb(scene)

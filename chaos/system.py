@@ -187,17 +187,20 @@ class System:
         async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=2) as conn:
             yield conn
 
-    async def add_twins(self) -> None:
-        """A second one of each service on the same servers, behind the same links. Raises StackError."""
+    async def add_twins(self, names: Sequence[str] = TWINS) -> Stack:
+        """A second one of each of these services on the same servers, behind the same links. Raises StackError."""
         run_dir = self.run_dir / "twin"
         run_dir.mkdir()
         environment.write(run_dir / "secrets.env", environment.passwords(self.run_dir / "secrets.env"))
         servers = External(database_url=self.env["DATABASE_URL"], amqp_url=self.env["AMQP_URL"])
-        self.twin = Stack(run_dir, settings={name: self._settings.get(name, {}) for name in TWINS}, external=servers)
-        await asyncio.to_thread(self.twin.up, TWINS)
+        twin = self.twin = Stack(
+            run_dir, settings={name: self._settings.get(name, {}) for name in names}, external=servers
+        )
+        await asyncio.to_thread(twin.up, names)
         for (_, callee), link in self.links.items():
-            if callee in TWINS:
-                link.targets.append(self.twin.address(callee))
+            if callee in names:
+                link.targets.append(twin.address(callee))
+        return twin
 
     async def remove_twins(self) -> None:
         """Back to one of each."""

@@ -1,7 +1,8 @@
 """Who is let in when more calls come than can be served; others are refused at once, unread, and told when to return.
 
 A call waits twice: until its handler begins, in gRPC and in the event loop, and then for what it asks for. The first
-wait is measured by calls of our own to our own port (`Backlog`), the second by the calls themselves (`Limit`).
+wait is measured by calls of our own to our own port, and refusing a share of the calls keeps it short (`Backlog`). The
+second is measured by the calls themselves, and a limit on how many are under way keeps it short (`Limit`).
 """
 
 import asyncio
@@ -22,13 +23,15 @@ PROBE_INTERVAL_S: Final = 0.05
 PROBE_TIMEOUT_S: Final = 5.0
 # The metadata by which a probe is known. A stranger who sends it is refused, as a probe is.
 PROBE_KEY: Final = "ticketrush-probe"
-# A probe that took longer was slow. Calls are refused when for so long none was quick: a pause is not a rush.
-QUICK_S: Final = 0.4
-PATIENCE_S: Final = 0.5
+# The share that is refused follows the delay as in PIE (RFC 8033): it moves by so much, each PROBE_INTERVAL_S, for each
+# second that the delay is above DELAY_TARGET_S or below, and for each second that it has grown or shrunk.
+DELAY_TARGET_S: Final = 0.2
+BY_EXCESS: Final = 0.1
+BY_GROWTH: Final = 1.0
 
 LATENCY_TARGET_S: Final = 0.5
 LIMIT_FIRST: Final = 1_000
-LIMIT_MIN: Final = 256
+LIMIT_MIN: Final = 64
 LIMIT_MAX: Final = 10_000
 SHRINK_BY: Final = 0.8
 GROW_BY: Final = 0.1
@@ -38,47 +41,54 @@ RETRY_AFTER_S: Final = (0.5, 1.5)
 SPREAD: Final = 32
 
 _delay = Gauge("ticketrush_admission_delay_seconds", "How long the last probe waited to be taken up.", ("grpc_method",))
+_share = Gauge("ticketrush_admission_refused_ratio", "Share of calls refused for that delay, 0 to 1.", ("grpc_method",))
 _limit = Gauge("ticketrush_admission_limit_calls", "Calls admitted at a time.", ("grpc_method",))
 
 
 class Backlog:
-    """Whether calls of one method wait too long until they are handled."""
+    """Which share of the calls of one method to refuse, so that the others do not wait long until they are handled."""
 
     def __init__(self, method: str) -> None:
+        name = method.rpartition("/")[2]
+        self.refused_share = 0.0
         self._method = method
-        self._delay = _delay.labels(method.rpartition("/")[2])
+        self._delay = _delay.labels(name)
+        _share.labels(name).set_function(lambda: self.refused_share)
         self._has_calls = False
-        self._is_probed = False
-        # When the first of the probes was asked since which none was quick.
-        self._behind_since: float | None = None
-
-    @property
-    def is_long(self) -> bool:
-        return self._behind_since is not None and time.monotonic() - self._behind_since > PATIENCE_S
+        # When the probe that is under way was made.
+        self._asked: float | None = None
+        self._took_s = self._seen_s = 0.0
 
     @property
     def needs_probe(self) -> bool:
         """Whether there is something to be known that no probe under way will tell."""
-        return not self._is_probed and (self._has_calls or self._behind_since is not None)
+        return self._asked is None and (self._has_calls or self.refused_share > 0)
 
     def called(self) -> None:
         """A call came."""
         self._has_calls = True
 
+    def learn(self, delay_s: float) -> None:
+        """Calls wait so long now; to be told every PROBE_INTERVAL_S."""
+        change = BY_EXCESS * (delay_s - DELAY_TARGET_S) + BY_GROWTH * (delay_s - self._seen_s)
+        self._seen_s = delay_s
+        self.refused_share = min(max(self.refused_share + change, 0.0), 1.0)
+
+    def tick(self) -> None:
+        """Learns from the last probe, or from one that is under way for longer than the last one took."""
+        under_way_s = time.monotonic() - self._asked if self._asked is not None else 0.0
+        self.learn(max(under_way_s, self._took_s))
+
     async def probe(self, channel: grpc.aio.Channel) -> None:
         """Asks as callers do, and sees how long it takes until somebody looks at it."""
-        asked = time.monotonic()
-        self._is_probed, self._has_calls = True, False
-        if self._behind_since is None:
-            self._behind_since = asked
+        asked = self._asked = time.monotonic()
+        self._has_calls = False
         probe: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(self._method)
         with suppress(grpc.aio.AioRpcError):  # it is always refused
             await probe(b"", metadata=((PROBE_KEY, ""),), timeout=PROBE_TIMEOUT_S)
-        took_s = time.monotonic() - asked
-        self._is_probed = False
-        self._delay.set(took_s)
-        if took_s <= QUICK_S:
-            self._behind_since = None
+        self._asked = None
+        self._took_s = time.monotonic() - asked
+        self._delay.set(self._took_s)
 
 
 class Limit:
@@ -120,7 +130,10 @@ class Gate:
     @property
     def is_shut(self) -> bool:
         """Whether the next call is one too many."""
-        return self.backlog.is_long or (self.limit is not None and not self.limit.has_room)
+        if self.limit is not None and not self.limit.has_room:
+            return True
+        share = self.backlog.refused_share
+        return share > 0 and random.random() < share  # noqa: S311 # any call may be the one
 
 
 class Admission:
@@ -144,6 +157,7 @@ class Admission:
         async with dial(address) as channel, asyncio.TaskGroup() as probes:
             while True:
                 for gate in self._gates:
+                    gate.backlog.tick()
                     if gate.backlog.needs_probe:
                         probes.create_task(gate.backlog.probe(channel))
                 await asyncio.sleep(PROBE_INTERVAL_S)

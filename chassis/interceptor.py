@@ -133,7 +133,6 @@ class _Observer:
 
     def __init__(self, method: str, kind: str, gate: Gate | None) -> None:
         self._method = method
-        self._gate = gate
         self._limit = gate.limit if gate else None
         _, service, name = method.split("/")
         self._labels = (kind, service, name)
@@ -146,8 +145,8 @@ class _Observer:
         """When the call began, for `ended`; aborts it when it is one too many."""
         logs.call_method.set(self._method)
         logs.call_request_id.set(getattr(request, "request_id", ""))
-        if self._gate and self._gate.is_shut:
-            # It was not when it was taken up; much can have gathered since.
+        if self._limit and not self._limit.has_room:
+            # There was when it was taken up; many can be before the first of them begins.
             self.refused()
             await errors.abort(context, refusal())
         self._started.inc()

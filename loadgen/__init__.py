@@ -35,10 +35,11 @@ class Load:
     """`rate` calls a second for `seconds`, or, when it is 0, as many as `in_flight` callers make who wait for answers.
 
     `requests` are serialised, one for each call; the load ends with the last of them at the latest. Several `methods`
-    are called one after the other, a request for each, as long as they are OK; then `rate` counts such errands.
+    are called one after the other, a request for each, as long as they are OK; then `rate` counts such errands. The
+    connections are shared out evenly among the addresses.
     """
 
-    address: str
+    addresses: Sequence[str]
     methods: Sequence[str]
     requests: Sequence[bytes] = field(repr=False)
     seconds: float

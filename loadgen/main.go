@@ -31,7 +31,7 @@ import (
 // in_flight callers makes its next call when the last one was answered, or when the refusal says that it may. Several
 // methods are one errand: called one after the other, until one fails; count is that of all requests.
 type plan struct {
-	Address     string   `json:"address"`
+	Addresses   []string `json:"addresses"`
 	Methods     []string `json:"methods"`
 	Count       int      `json:"count"`
 	Seconds     float64  `json:"seconds"`
@@ -75,8 +75,8 @@ func serve(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for range g.plan.Connections {
-		connection, err := grpc.NewClient(g.plan.Address,
+	for number := range g.plan.Connections {
+		connection, err := grpc.NewClient(g.plan.Addresses[number%len(g.plan.Addresses)],
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithNoProxy(),
 			grpc.WithDisableRetry(),

@@ -10,7 +10,7 @@ from reservations.messages import refund_request
 from reservations.store import books as store
 from reservations.store import sweeps as sql
 
-EXPIRY_BATCH_MAX = 500
+EXPIRY_BATCH_MAX = 200
 CALL_OFF_BATCH_MAX = 200
 RECONCILE_BATCH_MAX = 256
 

@@ -13,7 +13,17 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from chassis import admission
-from chassis.admission import LATENCY_TARGET_S, LIMIT_FIRST, LIMIT_MAX, LIMIT_MIN, Admission, Limit
+from chassis.admission import (
+    DELAY_TARGET_S,
+    LATENCY_TARGET_S,
+    LIMIT_FIRST,
+    LIMIT_MAX,
+    LIMIT_MIN,
+    PROBE_INTERVAL_S,
+    Admission,
+    Backlog,
+    Limit,
+)
 from chassis.channels import dial
 from chassis.errors import DETAILS_KEY
 from chassis.server import Health, build
@@ -140,6 +150,48 @@ async def test_streams_are_refused_in_the_same_way(monkeypatch: pytest.MonkeyPat
             _ = [answer async for answer in stream(b"")]
     assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert retry_after_s(refused.value) > 0
+
+
+def seconds(count: float) -> int:
+    """How often a backlog is told its delay in so long."""
+    return round(count / PROBE_INTERVAL_S)
+
+
+def test_a_share_is_refused_that_holds_twice_the_work_at_the_target() -> None:
+    """A queue is fed two seconds of work a second, less what is refused; refusing costs a third of doing."""
+    backlog, delay_s = Backlog(WORK), 0.0
+    delays: list[float] = []
+    for _ in range(seconds(30)):
+        offered = 2 * PROBE_INTERVAL_S
+        done = offered * (1 - backlog.refused_share) + offered * backlog.refused_share / 3
+        delay_s = max(0.0, delay_s + done - PROBE_INTERVAL_S)
+        backlog.learn(delay_s)
+        delays.append(delay_s)
+    assert max(delays) < 3 * DELAY_TARGET_S
+    settled = delays[seconds(15) :]
+    assert min(settled) > 0.8 * DELAY_TARGET_S
+    assert max(settled) < 1.2 * DELAY_TARGET_S
+    assert 0.7 < backlog.refused_share < 0.8  # 2 - 4/3 x = 1
+
+
+def test_nobody_is_refused_once_the_rush_is_over() -> None:
+    backlog = Backlog(WORK)
+    for _ in range(seconds(10)):
+        backlog.learn(1.0)
+    assert backlog.refused_share == 1
+    for _ in range(seconds(5)):
+        backlog.learn(0.0)
+    assert backlog.refused_share == 0
+
+
+def test_a_short_stall_costs_few_their_place() -> None:
+    backlog = Backlog(WORK)
+    shares = []
+    for delay_s in (0.0, 0.25, 0.0, 0.0):
+        backlog.learn(delay_s)
+        shares.append(backlog.refused_share)
+    assert max(shares) < 0.3
+    assert shares[-1] == 0
 
 
 def crowd(limit: Limit, seconds: float, now: float, calls: int) -> None:

@@ -73,7 +73,7 @@ async def test_in_an_open_loop_calls_are_made_though_nobody_answers_and_are_time
 
     requests = [b"%d" % number for number in range(40)]
     async with served(answer) as address:
-        load = Load(address=address, methods=[METHOD], requests=requests, seconds=1, rate=40, timeout_s=30)
+        load = Load(addresses=[address], methods=[METHOD], requests=requests, seconds=1, rate=40, timeout_s=30)
         calls = await poured(program, load)
     assert sorted(came) == sorted(requests)
     assert [call.body for call in calls] == [request * 2 for request in requests]
@@ -90,7 +90,7 @@ async def test_an_open_loop_ends_with_its_time(program: Path) -> None:
 
     async with served(answer) as address:
         calls = await poured(
-            program, Load(address=address, methods=[METHOD], requests=[b""] * 100, seconds=0.2, rate=50)
+            program, Load(addresses=[address], methods=[METHOD], requests=[b""] * 100, seconds=0.2, rate=50)
         )
     assert len(calls) == 10
 
@@ -110,7 +110,7 @@ async def test_in_a_closed_loop_no_more_than_the_callers_wait_and_each_request_i
     requests = [b"%d" % number for number in range(50)]
     async with served(answer) as address:
         calls = await poured(
-            program, Load(address=address, methods=[METHOD], requests=requests, seconds=30, in_flight=5)
+            program, Load(addresses=[address], methods=[METHOD], requests=requests, seconds=30, in_flight=5)
         )
     assert most == 5
     assert sorted(came) == sorted(requests)
@@ -128,7 +128,7 @@ async def test_what_a_refusal_says_is_told_and_a_caller_comes_back_when_it_may(p
 
     async with served(answer) as address:
         load = Load(
-            address=address, methods=[METHOD], requests=[b"too many", b"wrong", b"right"], seconds=30, in_flight=1
+            addresses=[address], methods=[METHOD], requests=[b"too many", b"wrong", b"right"], seconds=30, in_flight=1
         )
         busy, wrong, right = await poured(program, load)
     assert (busy.code, busy.retry_after_s) == ("RESOURCE_EXHAUSTED", 0.5)
@@ -149,7 +149,7 @@ async def test_an_errand_is_made_in_order_and_ends_where_it_fails(program: Path)
 
     requests = [b"first", b"second", b"wrong", b"never", b"third", b"fourth"]
     async with served(answer) as address:
-        load = Load(address=address, methods=[METHOD] * 2, requests=requests, seconds=30, in_flight=1)
+        load = Load(addresses=[address], methods=[METHOD] * 2, requests=requests, seconds=30, in_flight=1)
         calls = await poured(program, load)
     assert came == [b"first", b"second", b"wrong", b"third", b"fourth"]
     assert [call.number for call in calls] == [0, 1, 2, 4, 5]
@@ -161,6 +161,6 @@ async def test_a_call_that_is_not_answered_in_time_is_told_as_that(program: Path
         return b""
 
     async with served(answer) as address:
-        load = Load(address=address, methods=[METHOD], requests=[b""], seconds=1, in_flight=1, timeout_s=0.2)
+        load = Load(addresses=[address], methods=[METHOD], requests=[b""], seconds=1, in_flight=1, timeout_s=0.2)
         [call] = await poured(program, load)
     assert call.code == "DEADLINE_EXCEEDED"

@@ -180,14 +180,17 @@ MESSAGES: Final = (
 ADMISSION: Final = (
     Guard(
         "a crowd that would wait too long is refused",
-        (Edit("chassis/admission.py", "return self.backlog.is_long or (", "return ("),),
+        (Edit("chassis/admission.py", "return share > 0 and random.random() < share", "return False"),),
         (
             "tests/chassis/test_admission.py::test_a_crowd_that_would_wait_too_long_is_refused_at_once_and_the_next_are_served",
         ),
     ),
     Guard(
         "calls that find no room are refused",
-        (Edit("chassis/admission.py", " or (self.limit is not None and not self.limit.has_room)", ""),),
+        (
+            Edit("chassis/admission.py", "if self.limit is not None and not self.limit.has_room:", "if False:"),
+            Edit("chassis/interceptor.py", "if self._limit and not self._limit.has_room:", "if False:"),
+        ),
         ("tests/chassis/test_admission.py::test_who_finds_no_room_is_refused_unread_and_let_in_once_there_is",),
     ),
     Guard(
