@@ -8,6 +8,7 @@ second is measured by the calls themselves, and a limit on how many are under wa
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import partial
@@ -28,8 +29,12 @@ PROBE_KEY: Final = "ticketrush-probe"
 DELAY_TARGET_S: Final = 0.2
 BY_EXCESS: Final = 0.1
 BY_GROWTH: Final = 1.0
+# What counts is the shortest delay of so long, as in CoDel (RFC 8289): a queue that stands, and not a pause.
+STANDING_S: Final = 0.15
 
 LATENCY_TARGET_S: Final = 0.5
+# Of the calls that end within LATENCY_TARGET_S of each other. Some are always slow: a checkpoint, a pause.
+SLOW_SHARE_MAX: Final = 0.1
 LIMIT_FIRST: Final = 1_000
 LIMIT_MIN: Final = 64
 LIMIT_MAX: Final = 10_000
@@ -58,6 +63,7 @@ class Backlog:
         # When the probe that is under way was made.
         self._asked: float | None = None
         self._took_s = self._seen_s = 0.0
+        self._recent_s = deque([0.0], maxlen=round(STANDING_S / PROBE_INTERVAL_S))
 
     @property
     def needs_probe(self) -> bool:
@@ -70,8 +76,10 @@ class Backlog:
 
     def learn(self, delay_s: float) -> None:
         """Calls wait so long now; to be told every PROBE_INTERVAL_S."""
-        change = BY_EXCESS * (delay_s - DELAY_TARGET_S) + BY_GROWTH * (delay_s - self._seen_s)
-        self._seen_s = delay_s
+        self._recent_s.append(delay_s)
+        standing_s = min(self._recent_s)
+        change = BY_EXCESS * (standing_s - DELAY_TARGET_S) + BY_GROWTH * (standing_s - self._seen_s)
+        self._seen_s = standing_s
         self.refused_share = min(max(self.refused_share + change, 0.0), 1.0)
 
     def tick(self) -> None:
@@ -92,12 +100,13 @@ class Backlog:
 
 
 class Limit:
-    """As many calls at a time as are answered within LATENCY_TARGET_S; grows while they are, shrinks when not."""
+    """As many calls at a time as are answered within LATENCY_TARGET_S: grows with each, shrinks when many are not."""
 
     def __init__(self) -> None:
         self.calls = float(LIMIT_FIRST)
         self._running = 0
-        self._shrunk = 0.0
+        self._looked = 0.0
+        self._ended = self._slow = 0
 
     @property
     def has_room(self) -> bool:
@@ -109,15 +118,17 @@ class Limit:
 
     def end(self, seconds: float, now: float) -> None:
         """A call ended after so long."""
-        is_in_use = self._running > self.calls / 2
+        is_in_use, is_slow = self._running > self.calls / 2, seconds > LATENCY_TARGET_S
         self._running -= 1
-        if seconds <= LATENCY_TARGET_S:
-            if is_in_use:
-                self.calls = min(self.calls + GROW_BY, LIMIT_MAX)
-        elif now - self._shrunk > LATENCY_TARGET_S:
+        self._ended += 1
+        self._slow += is_slow
+        if is_in_use and not is_slow:
+            self.calls = min(self.calls + GROW_BY, LIMIT_MAX)
+        if now - self._looked > LATENCY_TARGET_S:
             # Once for all calls that were under way together.
-            self._shrunk = now
-            self.calls = max(self.calls * SHRINK_BY, LIMIT_MIN)
+            if self._slow > SLOW_SHARE_MAX * self._ended:
+                self.calls = max(self.calls * SHRINK_BY, LIMIT_MIN)
+            self._looked, self._ended, self._slow = now, 0, 0
 
 
 class Gate:
