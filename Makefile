@@ -70,8 +70,8 @@ fmt: venv ## format Python and protos
 	@$(BIN)/ruff format
 	@$(BIN)/buf format --write
 
-bench-smoke: up ## a first honest measurement through the public API
-	@$(BIN)/python -m bench.smoke
+bench-smoke: venv ## one short round of it, in a minute and a half
+	@$(BIN)/python -m bench --smoke
 
 bench: venv ## beside its ceilings and what anyone would build instead, on a stack of its own (ARGS="seats --rounds 3": some)
 	@$(BIN)/python -m bench $(ARGS)

@@ -1,7 +1,7 @@
-"""What rounds gave: medians, spread and ratios, as a table for people."""
+"""What rounds gave: medians, spread and ratios, as tables."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,6 +11,8 @@ from rich.table import Table
 
 IN_FLIGHT: Final = 256
 RUSH: Final = f"{IN_FLIGHT} callers"
+OURS: Final = "TicketRush"
+_NAMES: Final = ("scenario", "subject", "load")
 _NUMBERS: Final = ("a second", "spread", "TicketRush : it", "p50 ms", "p99 ms", "p99.9 ms", "CPU us each", "failed")
 _LATENCIES: Final = ("p50_ms", "p99_ms", "p999_ms")
 
@@ -31,45 +33,68 @@ class Round:
     resident_mb: dict[str, float] = field(default_factory=dict)
 
 
-def show(found: Sequence[Round], console: Console) -> None:
-    """Medians of all rounds, their spread, and the ratio to TicketRush's of the same round."""
-    table = Table(box=SIMPLE_HEAD, header_style="bold")
-    for column in ("scenario", "subject", "load"):
-        table.add_column(column)
-    for column in _NUMBERS:
-        table.add_column(column, justify="right")
-    groups: dict[tuple[str, str, str], list[Round]] = {}
-    for one in found:
-        groups.setdefault((one.scenario, one.subject, one.load.partition(",")[0]), []).append(one)
+def table_of(found: Sequence[Round]) -> tuple[Sequence[str], list[list[str]]]:
+    """Columns and rows: medians of all rounds, their spread, and the ratio of ours to each other of the same turn."""
+    rows = []
+    groups = _grouped(found)
     for (scenario, subject, load), rounds in groups.items():
         speeds = [one.per_s for one in rounds]
-        ours = groups.get((scenario, "TicketRush", RUSH), [])
+        ours = groups.get((scenario, OURS, RUSH), [])
         ratio = ""
-        if subject != "TicketRush" and len(ours) == len(rounds):
+        if subject != OURS and len(ours) == len(rounds):
             ratio = f"{statistics.median(a.per_s / b.per_s for a, b in zip(ours, rounds, strict=True)):.2f}"
-        table.add_row(
-            scenario,
-            subject,
-            load,
-            f"{statistics.median(speeds):,.0f}",
-            f"{min(speeds):,.0f} to {max(speeds):,.0f}",
-            ratio,
-            *(f"{statistics.median(getattr(one, name) for one in rounds):.1f}" for name in _LATENCIES),
-            f"{statistics.median(sum(one.cpu_us.values()) for one in rounds):.0f}",
-            str(sum(one.failed for one in rounds)),
+        cpu_us = statistics.median(sum(one.cpu_us.values()) for one in rounds)
+        rows.append(
+            [
+                scenario,
+                subject,
+                load,
+                f"{statistics.median(speeds):,.0f}",
+                f"{min(speeds):,.0f} to {max(speeds):,.0f}",
+                ratio,
+                *(f"{statistics.median(getattr(one, name) for one in rounds):.1f}" for name in _LATENCIES),
+                f"{cpu_us:.0f}" if cpu_us else "",
+                str(sum(one.failed for one in rounds)),
+            ]
         )
-    console.print(table)
-    _show_parts(groups, console)
+    return (*_NAMES, *_NUMBERS), rows
 
 
-def _show_parts(groups: dict[tuple[str, str, str], list[Round]], console: Console) -> None:
-    """Where TicketRush's CPU went, and its memory."""
-    for (scenario, subject, load), rounds in groups.items():
-        if subject == "TicketRush":
+def parts_of(found: Sequence[Round]) -> Iterator[str]:
+    """Where our CPU went, and how much memory there was at most: a line for each load of each scenario."""
+    for (scenario, subject, load), rounds in _grouped(found).items():
+        if subject == OURS:
             cpu = {name: statistics.median(one.cpu_us[name] for one in rounds) for name in rounds[0].cpu_us}
             memory = {name: max(one.resident_mb[name] for one in rounds) for name in rounds[0].resident_mb}
             parts = ", ".join(f"{name} {us:.0f} us ({memory[name]:.0f} MB)" for name, us in cpu.items())
-            console.print(f"{scenario}, {load}: {parts}", soft_wrap=True)
+            yield f"{scenario}, {load}: {parts}"
+
+
+def show(found: Sequence[Round], console: Console) -> None:
+    """For people at a terminal."""
+    columns, rows = table_of(found)
+    table = Table(box=SIMPLE_HEAD, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in _NUMBERS else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    for line in parts_of(found):
+        console.print(line, soft_wrap=True)
+
+
+def markdown(found: Sequence[Round]) -> str:
+    """For docs/performance.md."""
+    columns, rows = table_of(found)
+    lines = [columns, ["---"] * len(_NAMES) + ["---:"] * len(_NUMBERS), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "".join(f"\n- {line}" for line in parts_of(found))
+
+
+def _grouped(found: Sequence[Round]) -> dict[tuple[str, str, str], list[Round]]:
+    groups: dict[tuple[str, str, str], list[Round]] = {}
+    for one in found:
+        groups.setdefault((one.scenario, one.subject, one.load.partition(",")[0]), []).append(one)
+    return groups
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from bench.report import OURS
 from deploy.ports import accepts, is_free
 from deploy.process import wait_until
 from deploy.services import LOOPBACK, SERVICES
@@ -60,7 +61,7 @@ class Subject:
 def ticketrush(stack: Stack) -> Subject:
     """The stack as it is deployed."""
     parts = {name: [_pid(stack, name)] for name in (*(service.name for service in SERVICES), *SERVERS)}
-    return Subject("TicketRush", stack.address("gateway"), parts)
+    return Subject(OURS, stack.address("gateway"), parts)
 
 
 def baseline(stack: Stack, database_url: str, processes: int) -> Subject:
