@@ -27,9 +27,10 @@ from rich.console import Console
 
 import loadgen
 from bench import subjects
+from bench.named import NAMED
 from bench.picture import write_svg
-from bench.report import IN_FLIGHT, Round, markdown, percentile, show
-from bench.scenarios import SCENARIOS, BackOffice, NoOffice, Office, PublicOffice, Scenario
+from bench.report import IN_FLIGHT, Figure, Round, markdown, percentile, show, told
+from bench.scenarios import SCENARIOS, SCHEMA, BackOffice, NoOffice, Office, PublicOffice, Scenario
 from bench.subjects import Subject
 from deploy.stack import Stack
 from loadgen import Load
@@ -49,7 +50,6 @@ TRIAL_S: Final = 3.0
 LONE_S: Final = 3.0
 PGBENCH: Final = "pgbench"
 DATABASE: Final = "baseline"
-SCHEMA: Final = "-c search_path=reservations"
 LATENCY_SCENARIO: Final = "seats"
 FSCK_TIMEOUT_S: Final = 300
 _SQL: Final = Path(__file__).with_name("baseline.sql")
@@ -61,13 +61,14 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_
 
 @dataclass
 class Bench:
-    """The stack, the load generator, and every round so far."""
+    """The stack, the load generator, and everything measured so far."""
 
     stack: Stack
     program: Path
     public_office: PublicOffice
     say: Callable[[str], None]
     rounds: list[Round] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
 
     @property
     def baseline_url(self) -> str:
@@ -199,7 +200,8 @@ class Bench:
 @app.command()
 def main(
     names: Annotated[
-        list[str] | None, typer.Argument(help=f"Scenarios: {', '.join(SCENARIOS)}. All by default.")
+        list[str] | None,
+        typer.Argument(help=f"Scenarios: {', '.join(SCENARIOS)} (all by default), {', '.join(NAMED)}."),
     ] = None,
     *,
     rounds: Annotated[int, typer.Option(min=1, help="Of each subject, turn by turn.")] = 5,
@@ -208,28 +210,28 @@ def main(
     out: Annotated[Path, typer.Option(help="Where bench.json, .md and .svg go.")] = Path(".run/bench"),
 ) -> None:
     """Measure TicketRush beside its ceilings and its baseline; exits with 1 if fsck finds anything."""
-    unknown = [name for name in names or () if name not in SCENARIOS]
-    if unknown:
-        raise typer.BadParameter(f"there is no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
+    known = (*SCENARIOS, *NAMED)
+    if unknown := [name for name in names or () if name not in known]:
+        raise typer.BadParameter(f"there is no scenario {', '.join(unknown)}; there are {', '.join(known)}")
     begin = time.monotonic()
     if smoke:
         names, rounds, seconds = names or list(SMOKE), 1, SMOKE_SECONDS
-    scenarios = [SCENARIOS[name] for name in names or SCENARIOS]
-    found, sound = asyncio.run(_measure(scenarios, rounds, seconds, smoke=smoke))
+    bench, sound = asyncio.run(_measure(names or list(SCENARIOS), rounds, seconds, smoke=smoke))
     out.mkdir(parents=True, exist_ok=True)
-    document = {"machine": _machine(), "rounds": [asdict(one) for one in found], "sound": sound}
+    document = {"machine": _machine(), "sound": sound}
+    document |= {"rounds": list(map(asdict, bench.rounds)), "figures": list(map(asdict, bench.figures))}
     (out / "bench.json").write_text(json.dumps(document, indent=1) + "\n")
-    (out / "bench.md").write_text(markdown(found) + "\n")
-    write_svg(found, out / "bench.svg")
-    show(found, console)
+    (out / "bench.md").write_text(markdown(bench.rounds) + "\n")
+    write_svg(bench.rounds, out / "bench.svg")
+    show(bench.rounds, console)
+    for line in told(bench.figures):
+        console.print(line)
     took_s = time.monotonic() - begin
     console.print(f"fsck {'clean' if sound else 'NOT CLEAN'}; {took_s:.0f} s; all of it in {out}/bench.json, .md, .svg")
     raise typer.Exit(0 if sound else 1)
 
 
-async def _measure(
-    scenarios: Sequence[Scenario], rounds: int, seconds: float, *, smoke: bool
-) -> tuple[list[Round], bool]:
+async def _measure(names: Sequence[str], rounds: int, seconds: float, *, smoke: bool) -> tuple[Bench, bool]:
     with (
         console.status("a stack of its own") as status,
         tempfile.TemporaryDirectory(prefix="ticketrush-bench-") as place,
@@ -248,12 +250,15 @@ async def _measure(
                 bench = Bench(stack, program, office, status.update)
                 with psycopg.connect(bench.baseline_url, options=SCHEMA, autocommit=True) as conn:
                     conn.execute(_SQL.read_bytes())
-                for scenario in scenarios:
-                    await bench.play(scenario, subjects.ticketrush(stack), TRIAL_S)
-                    await bench.compare(scenario, rounds, seconds, smoke=smoke)
-                    if scenario.name == LATENCY_SCENARIO:
+                for name in names:
+                    if name in NAMED:
+                        bench.figures += await NAMED[name](bench, rounds, seconds)
+                        continue
+                    await bench.play(SCENARIOS[name], subjects.ticketrush(stack), TRIAL_S)
+                    await bench.compare(SCENARIOS[name], rounds, seconds, smoke=smoke)
+                    if name == LATENCY_SCENARIO:
                         await bench.latency(rounds, seconds)
-                return bench.rounds, await asyncio.to_thread(bench.fsck)
+                return bench, await asyncio.to_thread(bench.fsck)
         finally:
             await asyncio.to_thread(stack.clean)
 

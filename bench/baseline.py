@@ -13,6 +13,7 @@ import uvloop
 from google.protobuf.timestamp_pb2 import Timestamp
 from psycopg_pool import AsyncConnectionPool
 
+from bench.scenarios import SCHEMA
 from bench.serving import serve
 from contract import ids
 from ticketrush.v1 import ticketing_pb2 as pb
@@ -72,7 +73,7 @@ async def main() -> None:
         min_size=CONNECTIONS,
         max_size=CONNECTIONS,
         open=False,
-        kwargs={"autocommit": True, "options": "-c search_path=reservations"},
+        kwargs={"autocommit": True, "options": SCHEMA},
     )
     async with pool:
         await pool.wait()

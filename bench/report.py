@@ -33,6 +33,23 @@ class Round:
     resident_mb: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Figure:
+    """One number of one round of a scenario that has other questions than the usual ones."""
+
+    what: str
+    value: float
+
+
+def told(figures: Sequence[Figure]) -> Iterator[str]:
+    """A line for each kind of figure: the median of its rounds and their spread."""
+    kinds: dict[str, list[float]] = {}
+    for figure in figures:
+        kinds.setdefault(figure.what, []).append(figure.value)
+    for what, values in kinds.items():
+        yield f"{what}: {statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+
+
 def table_of(found: Sequence[Round]) -> tuple[Sequence[str], list[list[str]]]:
     """Columns and rows: medians of all rounds, their spread, and the ratio of ours to each other of the same turn."""
     rows = []

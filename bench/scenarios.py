@@ -24,6 +24,7 @@ SECTION: Final = "floor"
 PRICE_MINOR: Final = 2_500
 SEATS_PER_ROW: Final = 50
 WAIT_S: Final = 20
+SCHEMA: Final = "-c search_path=reservations -c enable_seqscan=off -c jit=off"
 PAGE: Final = 1_000
 State = pb.Reservation.State
 
@@ -67,7 +68,7 @@ class BackOffice:
     database_url: str
 
     async def sale(self, seats: int) -> tuple[str, list[str]]:
-        async with await AsyncConnection.connect(self.database_url, options="-c search_path=reservations") as conn:
+        async with await AsyncConnection.connect(self.database_url, options=SCHEMA) as conn:
             cursor = await conn.execute("SELECT * FROM bench_sale(%s, %s, %s)", (seats, SEATS_PER_ROW, PRICE_MINOR))
             [(event_id, ticket_ids)] = await cursor.fetchall()
         return str(event_id), [str(ticket_id) for ticket_id in ticket_ids]

@@ -101,6 +101,8 @@ class Rounds:
             await conn.execute(f"SET LOCAL statement_timeout = {LOOK_TIMEOUT_MS}".encode())
             await conn.execute(f"SET LOCAL work_mem = {LOOK_MEMORY_KB}".encode())
             await conn.execute("SET LOCAL max_parallel_workers_per_gather = 0")
+            # Unlike all else that a service asks, a look reads whole tables.
+            await conn.execute("SET LOCAL enable_seqscan = on")
             return await look(conn, check, examples_max=1)
 
 
