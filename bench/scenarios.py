@@ -98,24 +98,24 @@ class Scenario:
 
 async def _seats(office: Office, errands: int) -> Sequence[bytes]:
     event_id, seats = await office.sale(errands)
-    return [_reserve(event_id, [seat]).SerializeToString() for seat in seats[:errands]]
+    return [reserve(event_id, [seat]).SerializeToString() for seat in seats[:errands]]
 
 
 async def _carts(office: Office, errands: int) -> Sequence[bytes]:
     event_id, seats = await office.sale(4 * errands)
-    return [_reserve(event_id, seats[4 * n : 4 * n + 4]).SerializeToString() for n in range(errands)]
+    return [reserve(event_id, seats[4 * n : 4 * n + 4]).SerializeToString() for n in range(errands)]
 
 
 async def _hot_seat(office: Office, errands: int) -> Sequence[bytes]:
     event_id, [seat, *_] = await office.sale(1)
-    return [_reserve(event_id, [seat]).SerializeToString() for _ in range(errands)]
+    return [reserve(event_id, [seat]).SerializeToString() for _ in range(errands)]
 
 
 async def _flash(office: Office, errands: int) -> Sequence[bytes]:
     event_id, _ = await office.sale(FLASH_PAIRS * 2)
     requests = []
     for _ in range(errands):
-        request = _reserve(event_id, [])
+        request = reserve(event_id, [])
         request.best_available.section, request.best_available.quantity = SECTION, 2
         requests.append(request.SerializeToString())
     return requests
@@ -125,20 +125,21 @@ async def _orders(office: Office, errands: int) -> Sequence[bytes]:
     event_id, seats = await office.sale(errands)
     requests = []
     for seat in seats[:errands]:
-        reserve = _reserve(event_id, [seat])
-        reservation_id = ids.reservation_id(UUID(event_id), reserve.buyer_id, reserve.request_id)
+        hold = reserve(event_id, [seat])
+        reservation_id = ids.reservation_id(UUID(event_id), hold.buyer_id, hold.request_id)
         pay = pb.PayRequest(
             request_id=str(uuid4()),
-            buyer_id=reserve.buyer_id,
+            buyer_id=hold.buyer_id,
             reservation_id=str(reservation_id),
             payment_method="pm_card_ok",
             wait=Duration(seconds=WAIT_S),
         )
-        requests += [reserve.SerializeToString(), pay.SerializeToString()]
+        requests += [hold.SerializeToString(), pay.SerializeToString()]
     return requests
 
 
-def _reserve(event_id: str, ticket_ids: Sequence[str]) -> pb.ReserveRequest:
+def reserve(event_id: str, ticket_ids: Sequence[str]) -> pb.ReserveRequest:
+    """By a buyer of its own."""
     request_id = str(uuid4())
     return pb.ReserveRequest(
         request_id=request_id,

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 from contract import reasons
 from gateway import feed as feed_module
 from gateway import seat_map as seat_map_module
-from gateway.seat_map import SeatMap
+from gateway.seat_map import SeatMap, coalesce_s
 from tests.chassis.broker import until
 from tests.chassis.proxy import Proxy
 from tests.gateway.answers import reason_of
@@ -273,3 +273,7 @@ async def test_changes_of_one_moment_travel_together() -> None:
         told = pb.WatchTicketsResponse.FromString(await changes.next())
         seat_map.close()
     assert [changed.version for changed in told.tickets] == [49, 49]
+
+
+def test_the_more_watch_the_longer_changes_are_collected() -> None:
+    assert [coalesce_s(streams) for streams in (1, 100, 2_000, 5_000)] == [0.05, 0.05, 1.0, 2.5]
