@@ -154,7 +154,8 @@ async def _watchers(bench: "Bench", event_id: str) -> AsyncIterator[asyncio.subp
                 raise RuntimeError("they cannot look")
         yield watchers
     finally:
-        watchers.terminate()
+        if watchers.returncode is None:
+            watchers.terminate()
 
 
 async def _say(bench: "Bench", event_id: str) -> None:

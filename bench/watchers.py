@@ -4,6 +4,7 @@ Prints a line when each of them has seen all of it, and at SIGTERM how many mess
 """
 
 import asyncio
+import random
 import signal
 import sys
 from typing import Final
@@ -16,28 +17,44 @@ from ticketrush.v1 import ticketing_pb2 as pb
 METHOD: Final = "/ticketrush.v1.TicketingService/WatchTickets"
 # gRPC takes a hundred streams for each connection without asking.
 PER_CHANNEL: Final = 100
+BACK_AFTER_S: Final = (0.5, 1.5)
 
 
 class Watchers:
     """What all of them have seen."""
 
     def __init__(self) -> None:
-        self.seeing = self.messages = self.size = 0
+        self.seeing = self.lost = self.messages = self.size = 0
 
     async def watch(self, channel: grpc.aio.Channel, event_id: str) -> None:
-        """One of them, until it is cancelled; messages are counted and not read."""
+        """One of them, until it is cancelled; who is one too many comes back, as all who are refused should."""
+        while True:
+            try:
+                await self._see(channel, event_id)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    raise
+            await asyncio.sleep(random.uniform(*BACK_AFTER_S))  # noqa: S311 # jitter
+
+    async def _see(self, channel: grpc.aio.Channel, event_id: str) -> None:
+        """Messages are counted and not read."""
         stream: grpc.aio.UnaryStreamMultiCallable[pb.WatchTicketsRequest, bytes] = channel.unary_stream(
             METHOD, request_serializer=pb.WatchTicketsRequest.SerializeToString
         )
         complete = pb.WatchTicketsResponse(snapshot_complete=True).SerializeToString()
         is_complete = False
-        async for message in stream(pb.WatchTicketsRequest(event_id=event_id)):
+        try:
+            async for message in stream(pb.WatchTicketsRequest(event_id=event_id)):
+                if is_complete:
+                    self.messages += 1
+                    self.size += len(message)
+                elif message.endswith(complete):
+                    is_complete = True
+                    self.seeing += 1
+        finally:
             if is_complete:
-                self.messages += 1
-                self.size += len(message)
-            elif message.endswith(complete):
-                is_complete = True
-                self.seeing += 1
+                self.seeing -= 1
+                self.lost += 1
 
 
 async def main(address: str, event_id: str, count: int) -> None:
@@ -57,8 +74,7 @@ async def main(address: str, event_id: str, count: int) -> None:
         await asyncio.sleep(0.05)
     _tell("all see it")
     await stop.wait()
-    lost = sum(task.done() for task in tasks)
-    _tell(f"{watchers.messages} {watchers.size} {lost}")
+    _tell(f"{watchers.messages} {watchers.size} {watchers.lost}")
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
