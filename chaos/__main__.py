@@ -47,7 +47,7 @@ def main(
         for cell in CELLS.values():
             console.print(f"{cell.name:32}{cell.what}", soft_wrap=True)
         return
-    names = list(cells or (SMOKE if smoke else CELLS))
+    names = list(dict.fromkeys(cells or (SMOKE if smoke else CELLS)))
     unknown = [name for name in names if name not in CELLS]
     if unknown:
         raise typer.BadParameter(f"there is no cell {', '.join(unknown)}; see --list")

@@ -26,7 +26,7 @@ PROBE_TIMEOUT_S: Final = 5.0
 PROBE_KEY: Final = "ticketrush-probe"
 # The share that is refused follows the delay as in PIE (RFC 8033): it moves by so much, each PROBE_INTERVAL_S, for each
 # second that the delay is above DELAY_TARGET_S or below, and for each second that it has grown or shrunk.
-DELAY_TARGET_S: Final = 0.2
+DELAY_TARGET_S: Final = 0.25
 BY_EXCESS: Final = 0.1
 BY_GROWTH: Final = 1.0
 # What counts is the shortest delay of so long, as in CoDel (RFC 8289): a queue that stands, and not a pause.
@@ -80,6 +80,9 @@ class Backlog:
         standing_s = min(self._recent_s)
         change = BY_EXCESS * (standing_s - DELAY_TARGET_S) + BY_GROWTH * (standing_s - self._seen_s)
         self._seen_s = standing_s
+        if standing_s < DELAY_TARGET_S:
+            # It may grow up to here; a full house makes it.
+            change = min(change, 0.0)
         self.refused_share = min(max(self.refused_share + change, 0.0), 1.0)
 
     def tick(self) -> None:

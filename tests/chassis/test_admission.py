@@ -185,6 +185,15 @@ def test_nobody_is_refused_once_the_rush_is_over() -> None:
     assert backlog.refused_share == 0
 
 
+def test_a_full_house_is_no_rush() -> None:
+    """Callers who wait for answers make a queue as long as there are callers, and no longer."""
+    backlog = Backlog(WORK)
+    for delay_s in (0.0, 0.1, 0.2, 0.1, 0.24) * 20:
+        for _ in range(seconds(2 * STANDING_S)):
+            backlog.learn(delay_s)
+            assert backlog.refused_share == 0
+
+
 def test_a_pause_costs_nobody_a_place() -> None:
     backlog = Backlog(WORK)
     for delay_s in (0.0, *(0.5,) * seconds(STANDING_S - PROBE_INTERVAL_S), 0.0):
