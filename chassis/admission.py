@@ -36,10 +36,10 @@ LATENCY_TARGET_S: Final = 0.5
 # Of the calls that end within LATENCY_TARGET_S of each other. Some are always slow: a checkpoint, a pause.
 SLOW_SHARE_MAX: Final = 0.1
 LIMIT_FIRST: Final = 1_000
-LIMIT_MIN: Final = 64
+LIMIT_MIN: Final = 100
 LIMIT_MAX: Final = 10_000
 SHRINK_BY: Final = 0.8
-GROW_BY: Final = 0.1
+GROW_BY: Final = 0.2
 
 # Spread, so that those who were refused together do not come back together.
 RETRY_AFTER_S: Final = (0.5, 1.5)
