@@ -116,8 +116,10 @@ def overload(*, cart: int, two_gateways: bool = False) -> Fault:
         if two_gateways:
             twin = await system.add_twins(["gateway"])
             addresses.append(twin.address("gateway"))
-        await _overload(scene, cart, addresses)
-        await system.remove_twins()
+        try:
+            await _overload(scene, cart, addresses)
+        finally:
+            await system.remove_twins()
 
     return fault
 
@@ -180,6 +182,8 @@ def _percentile(values: Sequence[float], percent: float) -> float:
 
 def _resident_mb(scene: Scene) -> float:
     """Memory of all services and of the broker."""
-    stack, names = scene.system.stack, ("gateway", "reservations", "payments", "scheduler", "rabbitmq")
-    pages = sum(int(Path(f"/proc/{stack.pid(name)}/statm").read_text().split()[1]) for name in names)
+    names = ("gateway", "reservations", "payments", "scheduler", "rabbitmq")
+    stacks = filter(None, (scene.system.stack, scene.system.twin))
+    pids = [pid for stack in stacks for name in names if (pid := stack.pid(name))]
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
     return pages * 4096 / 1e6

@@ -88,6 +88,9 @@ class Backlog:
     def tick(self) -> None:
         """Learns from the last probe, or from one that is under way for longer than the last one took."""
         under_way_s = time.monotonic() - self._asked if self._asked is not None else 0.0
+        if self._asked is None and not self.needs_probe:
+            # Nobody has come since, so nobody waits.
+            self._took_s = 0.0
         self.learn(max(under_way_s, self._took_s))
 
     async def probe(self, channel: grpc.aio.Channel) -> None:
@@ -128,8 +131,8 @@ class Limit:
         if is_in_use and not is_slow:
             self.calls = min(self.calls + GROW_BY, LIMIT_MAX)
         if now - self._looked > LATENCY_TARGET_S:
-            # Once for all calls that were under way together.
-            if self._slow > SLOW_SHARE_MAX * self._ended:
+            # Once for all calls that were under way together; of few that were slow their number is not the cause.
+            if is_in_use and self._slow > SLOW_SHARE_MAX * self._ended:
                 self.calls = max(self.calls * SHRINK_BY, LIMIT_MIN)
             self._looked, self._ended, self._slow = now, 0, 0
 

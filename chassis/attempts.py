@@ -18,7 +18,7 @@ ATTEMPTS_MAX: Final = 3
 ATTEMPT_PAUSE_S: Final = 0.1
 DATABASE_PAUSE_FIRST_S: Final = 0.1
 DATABASE_PAUSE_MAX_S: Final = 2.0
-# Of a batch that failed. Halves would find a lone culprit in as many transactions, with twice the envelopes in them.
+# Of a batch that failed. Halves would find a lone culprit in as many transactions, with half as many envelopes more.
 PARTS: Final = 4
 
 _repeats = Counter("ticketrush_amqp_transactions_repeated", "Transactions run again, by cause.", ("cause",))

@@ -15,7 +15,7 @@ from ticketrush.v1 import ticketing_pb2 as pb
 TICKETS_PER_MESSAGE: Final = 1_000
 # Changes that come within this time travel together; with more streams than one may be told at once, within longer.
 COALESCE_S: Final = 0.05
-# Messages a second, to all streams of an event together: each costs what a call costs, a fifth of the process in all.
+# How often a second any stream is told, all of an event together; in a rush each time takes more than one message.
 SENDS_PER_S: Final = 2_000
 CHANGES_MAX: Final = 500
 REREAD_INTERVAL_S: Final = 60.0

@@ -185,6 +185,20 @@ def test_nobody_is_refused_once_the_rush_is_over() -> None:
     assert backlog.refused_share == 0
 
 
+async def test_a_probe_that_was_slow_is_forgotten_when_nobody_comes() -> None:
+    """Its result is one look at the queue, however often it is told."""
+    backlog, address = Backlog(WORK), "127.0.0.1:1"
+    async with dial(address) as channel:
+        backlog.called()
+        probing = asyncio.create_task(backlog.probe(channel))
+        await asyncio.sleep(0)
+        time.sleep(3 * DELAY_TARGET_S)  # noqa: ASYNC251 - the pause
+        await probing
+        for _ in range(seconds(2 * STANDING_S)):
+            backlog.tick()
+            assert backlog.refused_share == 0
+
+
 def test_a_full_house_is_no_rush() -> None:
     """Callers who wait for answers make a queue as long as there are callers, and no longer."""
     backlog = Backlog(WORK)
@@ -211,10 +225,10 @@ def crowd(limit: Limit, seconds: float, now: float, calls: int) -> None:
 
 def test_the_limit_shrinks_once_for_those_who_were_slow_together() -> None:
     limit = Limit()
-    crowd(limit, 2 * LATENCY_TARGET_S, 100.0, 500)
+    crowd(limit, 2 * LATENCY_TARGET_S, 100.0, LIMIT_FIRST)
     assert LIMIT_FIRST / 2 < limit.calls < LIMIT_FIRST
     for turn in range(100):
-        crowd(limit, 2 * LATENCY_TARGET_S, 200.0 + turn, 10)
+        crowd(limit, 2 * LATENCY_TARGET_S, 200.0 + turn, round(limit.calls))
     assert limit.calls == LIMIT_MIN
 
 
@@ -223,6 +237,13 @@ def test_the_limit_is_not_shrunk_by_the_few_that_are_always_slow() -> None:
     for turn in range(100):
         crowd(limit, 0.01, float(turn), 95)
         crowd(limit, 2 * LATENCY_TARGET_S, float(turn), 5)
+    assert limit.calls == LIMIT_FIRST
+
+
+def test_the_limit_is_not_shrunk_by_slow_calls_that_are_few() -> None:
+    limit = Limit()
+    for turn in range(100):
+        crowd(limit, 2 * LATENCY_TARGET_S, 10.0 * turn, 1)
     assert limit.calls == LIMIT_FIRST
 
 

@@ -194,6 +194,31 @@ ADMISSION: Final = (
         ("tests/chassis/test_admission.py::test_who_finds_no_room_is_refused_unread_and_let_in_once_there_is",),
     ),
     Guard(
+        "a pause is no rush",
+        (Edit("chassis/admission.py", "standing_s = min(self._recent_s)", "standing_s = delay_s"),),
+        ("tests/chassis/test_admission.py::test_a_pause_costs_nobody_a_place",),
+    ),
+    Guard(
+        "a full house is no rush",
+        (Edit("chassis/admission.py", "change = min(change, 0.0)", "pass"),),
+        ("tests/chassis/test_admission.py::test_a_full_house_is_no_rush",),
+    ),
+    Guard(
+        "a slow probe is forgotten when nobody comes",
+        (Edit("chassis/admission.py", "            self._took_s = 0.0\n", "            pass\n"),),
+        ("tests/chassis/test_admission.py::test_a_probe_that_was_slow_is_forgotten_when_nobody_comes",),
+    ),
+    Guard(
+        "few slow calls do not shrink the limit",
+        (Edit("chassis/admission.py", "if is_in_use and self._slow >", "if self._slow >"),),
+        ("tests/chassis/test_admission.py::test_the_limit_is_not_shrunk_by_slow_calls_that_are_few",),
+    ),
+    Guard(
+        "plans read no whole table",
+        (Edit("chassis/database.py", '"enable_seqscan": "off"', '"enable_seqscan": "on"'),),
+        ("tests/reservations/test_plans.py",),
+    ),
+    Guard(
         "a call that ends leaves its place",
         (Edit("chassis/admission.py", "        self._running -= 1\n", ""),),
         ("tests/chassis/test_admission.py::test_a_call_that_its_caller_gave_up_leaves_its_place",),
