@@ -13,7 +13,7 @@ from chassis.database import Database, is_database_down
 from tests.chassis.broker import running, until
 from tests.chassis.proxy import Proxy, proxy
 
-SILENCE_MAX_S = 0.3
+SILENCE_MAX_S = 1.0
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ async def wire(database_url: str) -> AsyncIterator[Proxy]:
 @pytest.fixture
 async def distant(wire: Proxy, database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
     """A database behind the wire, with four connections that have been used."""
-    monkeypatch.setattr(database, "SILENCE_MAX_S", SILENCE_MAX_S)
     url = make_conninfo(database_url, port=URL(wire.url).port)
     distant = Database(url, schema="public", application="test")
     await distant.open()
     await asyncio.gather(*(nap(distant) for _ in range(4)))
+    monkeypatch.setattr(database, "SILENCE_MAX_S", SILENCE_MAX_S)
     yield distant
     wire.unmute()
     await distant.close()
