@@ -216,7 +216,7 @@ ADMISSION: Final = (
     Guard(
         "plans read no whole table",
         (Edit("chassis/database.py", '"enable_seqscan": "off"', '"enable_seqscan": "on"'),),
-        ("tests/reservations/test_plans.py",),
+        ("tests/reservations/test_plans.py::test_a_batch_looks_up_only_what_it_is_about",),
     ),
     Guard(
         "a call that ends leaves its place",
