@@ -26,9 +26,8 @@ if TYPE_CHECKING:  # it imports us
     from bench.__main__ import Bench
 
 HOLDS: Final = 100_000
-# Until then they are written, and the sales beside them have begun.
+# Longer than it takes to write them.
 RUN_OUT_AFTER_S: Final = 12
-FLOOR_PER_S: Final = 8_000
 RELEASE_TIMEOUT_S: Final = 300.0
 POLL_S: Final = 0.1
 EVENTS: Final = 100
@@ -45,17 +44,9 @@ SQL: Final = Path(__file__).with_name("past.sql")
 _SEATS: Final = SCENARIOS["seats"]
 
 
-async def expiring(bench: "Bench", rounds: int, seconds: float) -> list[Figure]:
-    """So many holds run out in the same second: alone, and beside sales."""
-    found = []
-    for _ in range(rounds):
-        found.append(Figure("holds sold a second, calm", (await _sales(bench, seconds)).per_s))
-        found.append(Figure("holds released a second, alone", await _released(bench)))
-        # As long as a release takes at the floor that is asked for, and its preparation.
-        selling = asyncio.create_task(_sales(bench, RUN_OUT_AFTER_S + HOLDS / FLOOR_PER_S))
-        found.append(Figure("holds released a second, beside sales", await _released(bench)))
-        found.append(Figure("holds sold a second, beside releases", (await selling).per_s))
-    return found
+async def expiring(bench: "Bench", rounds: int, _: float) -> list[Figure]:
+    """So many holds run out in the same second, with nothing else to do."""
+    return [Figure("holds released a second, alone", await _released(bench)) for _ in range(rounds)]
 
 
 async def past(bench: "Bench", rounds: int, seconds: float) -> list[Figure]:
@@ -204,7 +195,7 @@ async def _decided(conn: AsyncConnection[Any], event_id: str) -> int:
 
 
 async def _released(bench: "Bench") -> float:
-    """How many of HOLDS were released a second, from the instant at which all of them had run out."""
+    """How many of HOLDS were released a second, from the first to the last."""
     async with _books(bench) as conn:
         bench.say(f"expiring: {HOLDS:,} holds")
         cursor = await conn.execute(
