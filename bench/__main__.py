@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -115,7 +116,7 @@ class Bench:
             percentile(took, 50),
             percentile(took, 99),
             percentile(took, 99.9),
-            sum(call.code != "OK" for call in calls),
+            Counter(call.code for call in calls if call.code != "OK"),
             {name: (after[name].cpu_s - before[name].cpu_s) / max(1, len(counted)) * 1e6 for name in after},
             {name: after[name].resident_mb for name in after},
         )

@@ -1,6 +1,7 @@
 """What rounds gave: medians, spread and ratios, as tables."""
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -19,7 +20,10 @@ _LATENCIES: Final = ("p50_ms", "p99_ms", "p999_ms")
 
 @dataclass
 class Round:
-    """What one subject did in one round. Latencies in ms; CPU by part in us for each of what was counted."""
+    """What one subject did in one round.
+
+    Latencies in ms, 0 if unknown; failures by code; CPU by part in us for each of what was counted.
+    """
 
     scenario: str
     subject: str
@@ -28,7 +32,7 @@ class Round:
     p50_ms: float
     p99_ms: float
     p999_ms: float
-    failed: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
     cpu_us: dict[str, float] = field(default_factory=dict)
     resident_mb: dict[str, float] = field(default_factory=dict)
 
@@ -60,7 +64,6 @@ def table_of(found: Sequence[Round]) -> tuple[Sequence[str], list[list[str]]]:
         ratio = ""
         if subject != OURS and len(ours) == len(rounds):
             ratio = f"{statistics.median(a.per_s / b.per_s for a, b in zip(ours, rounds, strict=True)):.2f}"
-        cpu_us = statistics.median(sum(one.cpu_us.values()) for one in rounds)
         rows.append(
             [
                 scenario,
@@ -69,12 +72,22 @@ def table_of(found: Sequence[Round]) -> tuple[Sequence[str], list[list[str]]]:
                 f"{statistics.median(speeds):,.0f}",
                 f"{min(speeds):,.0f} to {max(speeds):,.0f}",
                 ratio,
-                *(f"{statistics.median(getattr(one, name) for one in rounds):.1f}" for name in _LATENCIES),
-                f"{cpu_us:.0f}" if cpu_us else "",
-                str(sum(one.failed for one in rounds)),
+                *(_known(statistics.median(getattr(one, name) for one in rounds), 1) for name in _LATENCIES),
+                _known(statistics.median(sum(one.cpu_us.values()) for one in rounds), 0),
+                _failures(rounds),
             ]
         )
     return (*_NAMES, *_NUMBERS), rows
+
+
+def _known(value: float, decimals: int) -> str:
+    return f"{value:.{decimals}f}" if value else ""
+
+
+def _failures(rounds: Sequence[Round]) -> str:
+    """How many calls failed, and with what."""
+    failed = sum((Counter(one.failed) for one in rounds), Counter[str]())
+    return ", ".join(f"{count} {code}" for code, count in failed.items()) or "0"
 
 
 def parts_of(found: Sequence[Round]) -> Iterator[str]:

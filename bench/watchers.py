@@ -12,9 +12,10 @@ from typing import Final
 import grpc
 import uvloop
 
+from bench.serving import SERVICE
 from ticketrush.v1 import ticketing_pb2 as pb
 
-METHOD: Final = "/ticketrush.v1.TicketingService/WatchTickets"
+METHOD: Final = f"/{SERVICE}/WatchTickets"
 # gRPC takes a hundred streams for each connection without asking.
 PER_CHANNEL: Final = 100
 BACK_AFTER_S: Final = (0.5, 1.5)
