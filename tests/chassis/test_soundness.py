@@ -56,6 +56,15 @@ def last_run(rule: str) -> float:
     return REGISTRY.get_sample_value("ticketrush_fsck_last_run_time_seconds", {"invariant": rule}) or 0.0
 
 
+async def test_a_look_may_read_a_table_whole(database: Database) -> None:
+    """What is forbidden to all other statements of a service: by its indexes, it would take for ever."""
+    rule = "SOUNDNESS-TEST-SCANS"
+    scans = "SELECT 'no' WHERE current_setting('enable_seqscan') <> 'on'"
+    async with running(Rounds(database, [Check(rule, scans)], interval_s=INTERVAL_S).run()):
+        await until(lambda: violations(rule) is not None)
+    assert violations(rule) == 0
+
+
 async def test_violations_are_counted_and_some_are_shown(database: Database) -> None:
     for name in "abc":
         await put(database, name, broken=True)

@@ -277,3 +277,25 @@ async def test_changes_of_one_moment_travel_together() -> None:
 
 def test_the_more_watch_the_longer_changes_are_collected() -> None:
     assert [coalesce_s(streams) for streams in (1, 100, 2_000, 5_000)] == [0.05, 0.05, 1.0, 2.5]
+
+
+async def test_a_seat_map_collects_changes_for_as_long_as_its_streams_are_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def read(_: str) -> AsyncIterator[list[pb.Ticket]]:
+        yield [ticket("000000")]
+
+    asked: list[int] = []
+
+    def at_once(streams: int) -> float:
+        asked.append(streams)
+        return 0.0
+
+    monkeypatch.setattr(seat_map_module, "coalesce_s", at_once)
+    seat_map = SeatMap(new_id(), read)
+    await seat_map.ready()
+    with seat_map.joined(), seat_map.joined() as (_, changes):
+        seat_map.take([ticket("000000", version=2)])
+        await changes.next()
+        seat_map.close()
+    assert asked == [2]
