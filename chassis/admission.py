@@ -35,6 +35,7 @@ STANDING_S: Final = 0.15
 LATENCY_TARGET_S: Final = 0.5
 # Of the calls that end within LATENCY_TARGET_S of each other. Some are always slow: a checkpoint, a pause.
 SLOW_SHARE_MAX: Final = 0.1
+FEW: Final = 20
 LIMIT_FIRST: Final = 1_000
 LIMIT_MIN: Final = 100
 LIMIT_MAX: Final = 10_000
@@ -132,7 +133,7 @@ class Limit:
             self.calls = min(self.calls + GROW_BY, LIMIT_MAX)
         if now - self._looked > LATENCY_TARGET_S:
             # Once for all calls that were under way together; of few that were slow their number is not the cause.
-            if is_in_use and self._slow > SLOW_SHARE_MAX * self._ended:
+            if (is_in_use or self._ended >= FEW) and self._slow > SLOW_SHARE_MAX * self._ended:
                 self.calls = max(self.calls * SHRINK_BY, LIMIT_MIN)
             self._looked, self._ended, self._slow = now, 0, 0
 

@@ -232,6 +232,13 @@ def test_the_limit_shrinks_once_for_those_who_were_slow_together() -> None:
     assert limit.calls == LIMIT_MIN
 
 
+def test_the_limit_shrinks_long_before_it_is_reached_when_many_are_slow() -> None:
+    limit = Limit()
+    for turn in range(10):
+        crowd(limit, 2 * LATENCY_TARGET_S, 100.0 + turn, LIMIT_FIRST // 10)
+    assert limit.calls < LIMIT_FIRST / 2
+
+
 def test_the_limit_is_not_shrunk_by_the_few_that_are_always_slow() -> None:
     limit = Limit()
     for turn in range(100):

@@ -210,7 +210,7 @@ ADMISSION: Final = (
     ),
     Guard(
         "few slow calls do not shrink the limit",
-        (Edit("chassis/admission.py", "if is_in_use and self._slow >", "if self._slow >"),),
+        (Edit("chassis/admission.py", "if (is_in_use or self._ended >= FEW) and", "if"),),
         ("tests/chassis/test_admission.py::test_the_limit_is_not_shrunk_by_slow_calls_that_are_few",),
     ),
     Guard(
