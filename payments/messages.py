@@ -5,10 +5,9 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from chassis.attempts import Poison
 from chassis.outbox import Record
+from chassis.timestamps import timestamp_of
 from contract import ids, keys
 from payments.domain import (
     AMOUNT_MAX_MINOR,
@@ -66,7 +65,7 @@ def payment_message(payment: Payment) -> ticketing_pb2.Payment:
         currency=payment.currency,
         state=ticketing_pb2.Payment.State.Value(f"STATE_{payment.state}"),
         decline_reason=payment.decline_reason,
-        create_time=_timestamp(payment.create_time),
+        create_time=timestamp_of(payment.create_time),
     )
 
 
@@ -108,7 +107,7 @@ def refusal(request: PaymentRequest, reason: str, now: datetime) -> bytes:
     """The outcome, serialised, for a call that is refused."""
     return pb.Envelope(
         message_id=str(ids.derived_id(UUID(request.command_id), "outcome")),
-        occur_time=_timestamp(now),
+        occur_time=timestamp_of(now),
         subject_id=str(request.payment_id),
         command_id=request.command_id,
         outcome=pb.Outcome(refuse_reason=reason),
@@ -118,7 +117,7 @@ def refusal(request: PaymentRequest, reason: str, now: datetime) -> bytes:
 def _fact(payment: Payment, envelope: pb.Envelope, role: str, routing_key: str) -> Record:
     message_id = ids.derived_id(payment.payment_id, role)
     envelope.message_id = str(message_id)
-    envelope.occur_time.CopyFrom(_timestamp(payment.state_time))
+    envelope.occur_time.CopyFrom(timestamp_of(payment.state_time))
     envelope.subject_id = str(payment.payment_id)
     envelope.subject_version = payment.version
     return Record(
@@ -130,12 +129,6 @@ def _fact(payment: Payment, envelope: pb.Envelope, role: str, routing_key: str) 
         envelope=envelope.SerializeToString(),
         shard=ids.shard_of(payment.payment_id),
     )
-
-
-def _timestamp(instant: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(instant)
-    return timestamp
 
 
 def _uuid(field: str, value: str) -> UUID:

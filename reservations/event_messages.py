@@ -10,6 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.outbox import Record
+from chassis.timestamps import datetime_of, timestamp_of
 from contract import ids, keys
 from reservations.domain.model import EventState
 from reservations.store.catalog import CatalogEvent, Terms
@@ -96,7 +97,7 @@ def event_updated(event: CatalogEvent, kind: str, *, tickets_changed: bool) -> R
 
 def _time(event: pb.Event, field: str) -> datetime | None:
     stamp: Timestamp = getattr(event, field)
-    return stamp.ToDatetime(UTC) if _is_set(event, field) else None
+    return datetime_of(stamp) if _is_set(event, field) else None
 
 
 def _span(event: pb.Event, field: str, default: timedelta) -> timedelta:
@@ -109,11 +110,7 @@ def _is_set(event: pb.Event, field: Any) -> bool:  # a name of the stubs' litera
 
 
 def _timestamp(time: datetime | None) -> Timestamp | None:
-    if time is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(time)
-    return stamp
+    return None if time is None else timestamp_of(time)
 
 
 def _duration(span: timedelta) -> Duration:

@@ -1,13 +1,12 @@
 """Between the domain and protobuf: what reservations shows, says and answers."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.consumer import Poison
 from chassis.outbox import Record
+from chassis.timestamps import datetime_of, timestamp_of
 from contract import ids, keys, reasons
 from reservations.domain.holds import ReserveTickets, SeatsWanted
 from reservations.domain.model import Credit, Reservation, ReservationState, Step, StepKind, Ticket, TicketState
@@ -32,12 +31,6 @@ _REFUND_REQUESTED = "REFUND_REQUESTED"
 
 TICKETS_MAX = 100
 """Tickets of one reservation."""
-
-
-def _timestamp(time: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(time)
-    return stamp
 
 
 def ticket_message(ticket: Ticket) -> pb.Ticket:
@@ -67,9 +60,9 @@ def reservation_message(reservation: Reservation, tickets: Sequence[Ticket]) -> 
         refund_due_minor=reservation.refund_due_minor,
         refunded_minor=reservation.refunded_minor,
         currency=reservation.currency,
-        create_time=_timestamp(reservation.create_time),
-        expire_time=_timestamp(reservation.expire_time),
-        release_time=_timestamp(reservation.release_time),
+        create_time=timestamp_of(reservation.create_time),
+        expire_time=timestamp_of(reservation.expire_time),
+        release_time=timestamp_of(reservation.release_time),
         reject_reason=reservation.reject_reason,
         version=reservation.version,
     )
@@ -89,7 +82,7 @@ def _fact(step: Step) -> Record:
     message_id = ids.derived_id(subject_id, f"{version}")
     envelope = msg.Envelope(
         message_id=str(message_id),
-        occur_time=_timestamp(step.occur_time),
+        occur_time=timestamp_of(step.occur_time),
         subject_id=str(subject_id),
         subject_version=version,
     )
@@ -104,7 +97,7 @@ def refund_request(reservation_id: UUID, credit: Credit, cause: StepKind, now: d
     message_id = ids.derived_id(credit.payment_id, "refund")
     envelope = msg.Envelope(
         message_id=str(message_id),
-        occur_time=_timestamp(now),
+        occur_time=timestamp_of(now),
         subject_id=str(credit.payment_id),
         request_refund=msg.RequestRefund(
             payment_id=str(credit.payment_id),
@@ -139,7 +132,7 @@ def reserve_command(envelope: msg.Envelope) -> ReserveTickets:
             body.buyer_id,
             UUID(body.request_id),
             UUID(envelope.message_id),
-            envelope.occur_time.ToDatetime(UTC),
+            datetime_of(envelope.occur_time),
             tuple(UUID(ticket_id) for ticket_id in body.ticket_ids),
             best,
         )

@@ -18,7 +18,8 @@ from ticketrush.payments.v1.payments_pb2_grpc import PaymentsServiceStub
 
 NAME = "scheduler"
 SCHEMA = "reservations"
-CONNECTIONS_MAX = 5
+# One for each sweep at once, and some for the outbox, the other jobs and the looks at soundness.
+CONNECTIONS_MAX = 8
 
 
 class Settings(settings.Settings):

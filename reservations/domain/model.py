@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -99,6 +99,20 @@ class Ticket:
     state: TicketState
     version: int
 
+    def moved_to(self, state: TicketState) -> "Ticket":
+        """The same place in another state, one version on. Written out: `replace` costs twice as much."""
+        return Ticket(
+            self.event_id,
+            self.ticket_id,
+            self.section,
+            self.row,
+            self.seat,
+            self.position,
+            self.price_minor,
+            state,
+            self.version + 1,
+        )
+
 
 @dataclass(slots=True)
 class Credit:
@@ -183,6 +197,7 @@ class Books:
     steps: list[Step] = field(default_factory=list)
     tickets_read: dict[UUID, Ticket] = field(default_factory=dict)
     versions_read: dict[UUID, int] = field(default_factory=dict)
+    holding_read: set[UUID] = field(default_factory=set)
     credits_read: dict[tuple[UUID, UUID], CreditState] = field(default_factory=dict)
     allowances_read: dict[tuple[UUID, str], int] = field(default_factory=dict)
 
@@ -193,8 +208,7 @@ class Books:
     def move_tickets(self, ticket_ids: Iterable[UUID], state: TicketState) -> None:
         """Puts tickets into another state, each one version on."""
         for ticket_id in ticket_ids:
-            ticket = self.tickets[ticket_id]
-            self.tickets[ticket_id] = replace(ticket, state=state, version=ticket.version + 1)
+            self.tickets[ticket_id] = self.tickets[ticket_id].moved_to(state)
 
     def within_limit(self, event: Event, buyer_id: str, more: int) -> bool:
         """Whether the buyer may have so many tickets more."""

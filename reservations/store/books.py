@@ -108,6 +108,8 @@ def _add_reservations(books: Books, rows: Iterable[Any]) -> None:
         reservation = reservation_of(row)
         books.reservations[reservation.reservation_id] = reservation
         books.versions_read[reservation.reservation_id] = reservation.version
+        if reservation.holds_tickets:
+            books.holding_read.add(reservation.reservation_id)
 
 
 async def _read_credits(conn: Connection, books: Books) -> None:

@@ -33,7 +33,7 @@ async def save(conn: Connection, books: Books) -> None:
             await _insert_reservation_tickets(conn, new)
         if changed:
             await _update_reservations(conn, changed, books.versions_read)
-            await _mark_live(conn, changed)
+            await _mark_live(conn, books, changed)
             await _write_credits(conn, books, changed)
         await _update_tickets(conn, books)
         await _write_allowances(conn, books)
@@ -117,13 +117,19 @@ async def _update_reservations(
     _expect(cursor.rowcount, len(changed), "reservation")
 
 
-async def _mark_live(conn: Connection, changed: Sequence[Reservation]) -> None:
-    await conn.execute(
-        """UPDATE reservation_ticket SET live = new.live
-           FROM unnest(%s::uuid[], %s::boolean[]) AS new (reservation_id, live)
-           WHERE reservation_ticket.reservation_id = new.reservation_id AND reservation_ticket.live <> new.live""",
-        _columns((found.reservation_id, found.holds_tickets) for found in changed),
-    )
+async def _mark_live(conn: Connection, books: Books, changed: Sequence[Reservation]) -> None:
+    rows = [
+        (found.reservation_id, found.holds_tickets)
+        for found in changed
+        if found.holds_tickets is not (found.reservation_id in books.holding_read)
+    ]
+    if rows:
+        await conn.execute(
+            """UPDATE reservation_ticket SET live = new.live
+               FROM unnest(%s::uuid[], %s::boolean[]) AS new (reservation_id, live)
+               WHERE reservation_ticket.reservation_id = new.reservation_id""",
+            _columns(rows),
+        )
 
 
 async def _write_credits(conn: Connection, books: Books, changed: Sequence[Reservation]) -> None:

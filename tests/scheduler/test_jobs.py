@@ -10,7 +10,8 @@ import grpc
 
 from chassis.interceptor import Context
 from chassis.server import Health, build
-from scheduler.jobs import Jobs
+from reservations.handlers.sweeps import EXPIRY_BATCH_MAX, Sweeps
+from scheduler.jobs import SWEEPS_AT_ONCE, Jobs
 from tests.chassis.broker import until
 from tests.reservations.core import (
     HOLD_IS_OVER,
@@ -46,7 +47,7 @@ class Payments(PaymentsServiceServicer):
 
 
 @asynccontextmanager
-async def ticking(shop: Shop) -> AsyncIterator[Payments]:  # noqa: F811
+async def ticking(sweeps: Sweeps) -> AsyncIterator[Payments]:
     """The jobs of one scheduler, and the payments service that they ask."""
     payments = Payments()
 
@@ -59,7 +60,7 @@ async def ticking(shop: Shop) -> AsyncIterator[Payments]:  # noqa: F811
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
         stub: PaymentsServiceAsyncStub = PaymentsServiceStub(channel)
-        jobs = Jobs(shop.one.sweeps, stub)
+        jobs = Jobs(sweeps, stub)
         await jobs.start()
         yield payments
         await jobs.drain()
@@ -70,7 +71,7 @@ async def test_a_hold_whose_time_is_over_is_released(shop: Shop) -> None:  # noq
     hall = await shop.event()
     held, other = await shop.hold(reserve(hall, 0)), await shop.hold(reserve(await shop.event(), 0))
     await shop.time_passes(hall, HOLD_IS_OVER)
-    async with ticking(shop):
+    async with ticking(shop.one.sweeps):
 
         async def released() -> bool:
             return await shop.state(held) == "EXPIRED"
@@ -80,11 +81,27 @@ async def test_a_hold_whose_time_is_over_is_released(shop: Shop) -> None:  # noq
     await shop.check(hall)
 
 
+async def test_stopping_does_not_wait_for_a_backlog(shop: Shop) -> None:  # noqa: F811
+    class Endless(Sweeps):
+        """Always finds as much as it can take."""
+
+        batches = 0
+
+        async def expire_due(self) -> int:
+            self.batches += 1
+            await super().expire_due()
+            return EXPIRY_BATCH_MAX
+
+    endless = Endless(shop.one.sweeps._desk)
+    async with ticking(endless):
+        await until(lambda: endless.batches > 2 * SWEEPS_AT_ONCE)
+
+
 async def test_payments_are_asked_for_outcomes_that_are_missing(shop: Shop) -> None:  # noqa: F811
     hall = await shop.event()
     payment = await shop.opened(await shop.hold(reserve(hall, 0)))
     await shop.time_passes(hall, OVERDUE)
-    async with ticking(shop) as payments:
+    async with ticking(shop.one.sweeps) as payments:
         await until(lambda: str(payment.payment_id) in payments.asked)
 
 
@@ -93,7 +110,7 @@ async def test_refunds_that_are_due_are_asked_for_again(shop: Shop) -> None:  # 
     bought, payment = await shop.sold(hall, 0)
     await shop.one.refunds.refund(UUID(bought), claim(bought))
     await shop.time_passes(hall, OVERDUE)
-    async with ticking(shop):
+    async with ticking(shop.one.sweeps):
 
         async def asked_again() -> bool:
             return len(await shop.refund_commands(payment)) == 2
@@ -105,7 +122,7 @@ async def test_an_event_called_off_is_settled(shop: Shop) -> None:  # noqa: F811
     hall = await shop.event()
     held, (bought, _) = await shop.hold(reserve(hall, 0)), await shop.sold(hall, 1)
     await shop.rows("UPDATE event SET state = 'CANCELLED' WHERE event_id = %s", hall.event_id)
-    async with ticking(shop):
+    async with ticking(shop.one.sweeps):
 
         async def settled() -> bool:
             return await shop.rows("SELECT settled FROM event WHERE event_id = %s", hall.event_id) == [(True,)]
