@@ -1,8 +1,10 @@
 """What is asked of the subjects: each scenario makes its event, and the requests of all its callers beforehand."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID, uuid4
 
 from google.protobuf.duration_pb2 import Duration
@@ -10,6 +12,7 @@ from psycopg import AsyncConnection
 
 from bench.serving import METHOD, SERVICE
 from contract import ids
+from deploy.stack import Stack
 from loadgen import Call
 from ticketrush.v1 import catalog_pb2 as catalog
 from ticketrush.v1 import ticketing_pb2 as pb
@@ -23,9 +26,11 @@ PAY: Final = f"/{SERVICE}/Pay"
 SECTION: Final = "floor"
 PRICE_MINOR: Final = 2_500
 SEATS_PER_ROW: Final = 50
+FEW_TICKETS: Final = 10
 WAIT_S: Final = 20
 SCHEMA: Final = "-c search_path=reservations -c enable_seqscan=off -c jit=off"
 PAGE: Final = 1_000
+SQL: Final = Path(__file__).with_name("past.sql")
 State = pb.Reservation.State
 
 
@@ -111,6 +116,11 @@ async def _hot_seat(office: Office, errands: int) -> Sequence[bytes]:
     return [reserve(event_id, [seat]).SerializeToString() for _ in range(errands)]
 
 
+async def _few(office: Office, errands: int) -> Sequence[bytes]:
+    event_id, seats = await office.sale(FEW_TICKETS)
+    return [reserve(event_id, [seats[number % FEW_TICKETS]]).SerializeToString() for number in range(errands)]
+
+
 async def _flash(office: Office, errands: int) -> Sequence[bytes]:
     event_id, _ = await office.sale(FLASH_PAIRS * 2)
     requests = []
@@ -169,13 +179,34 @@ def _confirmed(call: Call) -> bool:
     return pb.PayResponse.FromString(call.body).reservation.state == State.STATE_CONFIRMED
 
 
+async def on_sale(scenario: Scenario, office: Office) -> Scenario:
+    """The same with its event and its requests made now, so that it begins at once."""
+    requests = await scenario.requests(office, scenario.errands)
+
+    async def made(*_: object) -> Sequence[bytes]:
+        return requests
+
+    return replace(scenario, requests=made)
+
+
+@asynccontextmanager
+async def books(stack: Stack) -> AsyncIterator[AsyncConnection[Any]]:
+    """The tables of reservations, with what makes a past."""
+    url = stack.env["DATABASE_URL"]
+    async with await AsyncConnection.connect(url, options=SCHEMA, autocommit=True) as conn:
+        await conn.execute(SQL.read_bytes())
+        yield conn
+
+
 FLASH_PAIRS: Final = 2_000
+SEATS: Final = Scenario("seats", "everybody another seat", "holds", _seats, _held, 30_000)
 SCENARIOS: Final = {
     scenario.name: scenario
     for scenario in (
-        Scenario("seats", "everybody another seat", "holds", _seats, _held, 30_000),
+        SEATS,
         Scenario("carts", "everybody four other seats", "holds", _carts, _held, 20_000),
         Scenario("hot-seat", "everybody the same seat", "decisions", _hot_seat, _decided, 40_000),
+        Scenario("few", "ten seats, and everybody wants one of them", "decisions", _few, _decided, 40_000),
         Scenario("flash", "best-available pairs, long after they are gone", "decisions", _flash, _decided, 40_000),
         Scenario("orders", "reserve, pay, confirmed", "orders", _orders, _confirmed, 20_000, (RESERVE, PAY), False),
     )

@@ -5,12 +5,15 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from bench.report import OURS
+from deploy import environment
+from deploy.facts import External
 from deploy.ports import accepts, is_free
 from deploy.process import wait_until
 from deploy.services import LOOPBACK, SERVICES
@@ -22,6 +25,7 @@ FIRST_PORT: Final = 40_000
 PGBENCH_CLIENTS: Final = 16
 PGBENCH_OVERTIME_S: Final = 30.0
 SERVERS: Final = ("postgres", "rabbitmq")
+DOUBLED: Final = ("reservations", "payments", "scheduler", "gateway")
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _TPS: Final = re.compile(r"^tps = ([0-9.]+)", re.MULTILINE)
 _LATENCY: Final = re.compile(r"^latency average = ([0-9.]+) ms", re.MULTILINE)
@@ -36,10 +40,10 @@ class Spent(NamedTuple):
 
 @dataclass
 class Subject:
-    """Something that answers at `address`; `parts` are its processes, by name, each with all its children."""
+    """Something that answers at `addresses`; `parts` are its processes, by name, each with all its children."""
 
     name: str
-    address: str
+    addresses: Sequence[str]
     parts: Mapping[str, Sequence[int]]
     _own: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
@@ -61,7 +65,27 @@ class Subject:
 def ticketrush(stack: Stack) -> Subject:
     """The stack as it is deployed."""
     parts = {name: [_pid(stack, name)] for name in (*(service.name for service in SERVICES), *SERVERS)}
-    return Subject(OURS, stack.address("gateway"), parts)
+    return Subject(OURS, [stack.address("gateway")], parts)
+
+
+@contextmanager
+def second_of_each(stack: Stack) -> Iterator[Subject]:
+    """The stack with a second one of each service that may be there twice, on the same servers."""
+    run_dir = stack.run_dir / "second"
+    run_dir.mkdir()
+    environment.write(run_dir / "secrets.env", environment.passwords(stack.run_dir / "secrets.env"))
+    servers = External(database_url=stack.env["DATABASE_URL"], amqp_url=stack.env["AMQP_URL"])
+    # The card processor is the same: it keeps its own books.
+    processor = {"PROVIDER_ADDRESS": stack.address("provider")}
+    second = Stack(run_dir, settings={"payments": processor}, external=servers)
+    try:
+        second.up(DOUBLED)
+        parts = {**ticketrush(stack).parts}
+        for name in DOUBLED:
+            parts[name] = [*parts[name], _pid(second, name)]
+        yield Subject("two of each", [stack.address("gateway"), second.address("gateway")], parts)
+    finally:
+        second.clean()
 
 
 def baseline(stack: Stack, database_url: str, processes: int) -> Subject:
@@ -71,7 +95,7 @@ def baseline(stack: Stack, database_url: str, processes: int) -> Subject:
     return _started(
         Subject(
             f"baseline x{processes}",
-            f"{LOOPBACK}:{port}",
+            [f"{LOOPBACK}:{port}"],
             {"baseline": [process.pid for process in own], "postgres": [_pid(stack, "postgres")]},
             own,
         )
@@ -83,7 +107,7 @@ def echo(processes: int) -> Subject:
     port = _free_port()
     own = [_python("bench.echo", port) for _ in range(processes)]
     return _started(
-        Subject(f"echo x{processes}", f"{LOOPBACK}:{port}", {"echo": [process.pid for process in own]}, own)
+        Subject(f"echo x{processes}", [f"{LOOPBACK}:{port}"], {"echo": [process.pid for process in own]}, own)
     )
 
 
@@ -110,10 +134,10 @@ def _python(module: str, port: int, **variables: str) -> "subprocess.Popen[bytes
 
 
 def _started(subject: Subject) -> Subject:
-    port = int(subject.address.rpartition(":")[2])
+    port = int(subject.addresses[0].rpartition(":")[2])
     if not wait_until(lambda: accepts(port), START_DEADLINE_S):
         subject.stop()
-        raise RuntimeError(f"{subject.name} does not listen on {subject.address}")
+        raise RuntimeError(f"{subject.name} does not listen on {subject.addresses[0]}")
     return subject
 
 

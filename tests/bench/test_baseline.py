@@ -33,7 +33,7 @@ async def reserve(database_url: str) -> AsyncIterator["TicketingServiceAsyncStub
     stack = cast("Stack", SimpleNamespace(pid=lambda _: 1))
     subject = await asyncio.to_thread(subjects.baseline, stack, database_url, 2)
     try:
-        async with grpc.aio.insecure_channel(subject.address) as channel:
+        async with grpc.aio.insecure_channel(subject.addresses[0]) as channel:
             yield TicketingServiceStub(channel)
     finally:
         await asyncio.to_thread(subject.stop)
