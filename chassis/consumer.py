@@ -23,7 +23,8 @@ __all__ = ["Consumer", "Failure", "Handler", "Poison"]
 
 log = logging.getLogger(__name__)
 
-ENVELOPES_MAX: Final = 500
+# Two full messages.
+ENVELOPES_MAX: Final = 512
 # A message holds what waited when it was said, often a single envelope, 256 at most: a batch must find enough of them.
 PREFETCH_MESSAGES: Final = 64
 RETRIES_IN_FLIGHT_MAX: Final = 64

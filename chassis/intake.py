@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # A message that came back so often may be what kills its consumer: it is taken alone, so that only it is in doubt.
 ALONE_AFTER_REDELIVERIES: Final = 3
+# While one batch waits for the database, another is worked out. Only when it is full: two small ones would cost more.
+BATCHES_AT_ONCE: Final = 2
 
 _taken = Counter("ticketrush_amqp_consumed_envelopes", "Envelopes taken from a queue.", ("queue",))
 _acks_lost = Counter("ticketrush_amqp_acks_lost", "Messages done whose ack found no channel.", ("queue",))
@@ -31,7 +33,7 @@ class Intake:
     """Consumes one queue in batches. `declare` declares it, on each connect and every 30 s.
 
     A batch is up to `envelopes_max` envelopes in whole messages, at least one, in the order of arrival, all over one
-    connection.
+    connection. While one is in hand, another is taken only when it is full.
     """
 
     def __init__(self, url: str, *, queue: str, prefetch: int, envelopes_max: int, declare: Declare) -> None:
@@ -43,7 +45,10 @@ class Intake:
         self._own: AbstractChannel | None = None
         self._consuming: Channel | None = None
         self._waiting: deque[Delivery] = deque()
-        self._arrived = asyncio.Event()
+        self._waiting_envelopes = 0
+        # In the order in which they were taken.
+        self._in_hand: list[Sequence[Delivery]] = []
+        self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopped = False
@@ -54,14 +59,15 @@ class Intake:
         return self._link.connected
 
     async def run(self, settle: Settle) -> None:
-        """Hands one batch after the other to `settle`, and acks it when that returns, until cancelled.
+        """Hands batches to `settle`, at most BATCHES_AT_ONCE, and acks each when that returns, until cancelled.
 
         When it raises, the batch comes again; its messages come alone after ALONE_AFTER_REDELIVERIES, and are dead-
         lettered at the delivery limit.
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._link.run())
-            tasks.create_task(self._work(settle))
+            for _ in range(BATCHES_AT_ONCE):
+                tasks.create_task(self._work(settle))
 
     async def drain(self, timeout_s: float) -> None:
         """Takes nothing more; returns when the batch in hand is acked, or when the time is over.
@@ -79,36 +85,58 @@ class Intake:
     async def _work(self, settle: Settle) -> None:
         while True:
             batch = await self._take()
-            self._idle.clear()
             try:
                 await settle(batch)
                 await self._ack(batch)
             except Exception:
                 log.exception("%s: giving %d messages back", self._queue, len(batch))
+                # Nothing of this connection is taken any more, nor acked: an ack covers what came before.
+                self._consuming = None
+                self._forget()
                 self._link.drop("its worker failed")
             finally:
-                self._idle.set()
+                self._in_hand.remove(batch)
+                if not self._in_hand:
+                    self._idle.set()
+                self._changed.set()
 
     async def _take(self) -> list[Delivery]:
-        while not self._waiting:
-            await self._arrived.wait()
+        while not self._may_take():
+            self._changed.clear()
+            await self._changed.wait()
         taken = [self._waiting.popleft()]
         count = len(taken[0].envelopes)
         while self._waiting and not _suspect(taken[0]) and not _suspect(self._waiting[0]):
-            count += len(self._waiting[0].envelopes)
-            if count > self._envelopes_max:
+            if count + len(self._waiting[0].envelopes) > self._envelopes_max:
                 break
             taken.append(self._waiting.popleft())
-        if not self._waiting:
-            self._arrived.clear()
-        _taken.labels(self._queue).inc(sum(len(delivery.envelopes) for delivery in taken))
+            count += len(taken[-1].envelopes)
+        self._waiting_envelopes -= count
+        self._in_hand.append(taken)
+        self._idle.clear()
+        _taken.labels(self._queue).inc(count)
         return taken
 
+    def _may_take(self) -> bool:
+        if not self._waiting or not self._in_hand:
+            return bool(self._waiting)
+        alone = _suspect(self._waiting[0]) or _suspect(self._in_hand[0][0])
+        return self._waiting_envelopes >= self._envelopes_max and not alone
+
     async def _ack(self, batch: Sequence[Delivery]) -> None:
-        """Acks a batch, with all before it. Without its connection that is impossible, and needless: it comes again."""
+        """Acks a batch. Without its connection that is impossible, and needless: it comes again."""
+        channel = batch[0].channel
+        if channel is not self._consuming:
+            self._ack_lost(batch)
+            return
         try:
             with naming_losses():
-                await batch[-1].channel.basic_ack(batch[-1].tag, multiple=True)
+                if self._in_hand[0] is batch:
+                    # With all before it, of which nothing is left to be done.
+                    await channel.basic_ack(batch[-1].tag, multiple=True)
+                    return
+                for delivery in batch:
+                    await channel.basic_ack(delivery.tag)
         except CONNECTION_EXCEPTIONS:
             self._ack_lost(batch)
         except asyncio.CancelledError:
@@ -135,12 +163,14 @@ class Intake:
 
     def _forget(self) -> None:
         self._waiting.clear()
-        self._arrived.clear()
+        self._waiting_envelopes = 0
 
     def _arrive(self, channel: Channel, message: DeliveredMessage) -> None:
         if channel is self._consuming and not self._stopped:
-            self._waiting.append(decode(channel, message))
-            self._arrived.set()
+            delivery = decode(channel, message)
+            self._waiting.append(delivery)
+            self._waiting_envelopes += len(delivery.envelopes)
+            self._changed.set()
 
 
 def _suspect(delivery: Delivery) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 
 from chassis.batch import CONTENT_TYPE
-from chassis.consumer import Consumer, Failure, Poison
+from chassis.consumer import ENVELOPES_MAX, Consumer, Failure, Poison
 from chassis.database import Database
 from chassis.delivery import ATTEMPT_HEADER
 from chassis.parking import Backstop, Parking
@@ -56,7 +56,7 @@ class Desk:
             errors = await errors
         return [Failure(one, errors[one.message_id]) for one in envelopes if errors and one.message_id in errors]
 
-    def consumer(self) -> Consumer:
+    def consumer(self, *, envelopes_max: int = ENVELOPES_MAX) -> Consumer:
         return Consumer(
             self.wire.url,
             queue=self.work,
@@ -65,6 +65,7 @@ class Desk:
             handlers={KIND: self.handler, OTHER_KIND: self.handler},
             publisher=self.publisher,
             parking=Parking(self.database),
+            envelopes_max=envelopes_max,
             retry_delays_s=RETRY_DELAYS_S,
         )
 
@@ -155,6 +156,72 @@ async def test_a_message_is_acked_only_after_its_handler_returned(desk: Desk) ->
         await desk.send(envelope("b"))
         await until(lambda: desk.handled == ["a", "a", "b"])
     await until(lambda: _is_ready(desk, 0))
+
+
+async def test_a_second_batch_is_taken_beside_the_first_only_when_it_is_full(desk: Desk) -> None:
+    release = asyncio.Event()
+
+    async def handle(_: Sequence[str]) -> None:
+        await release.wait()
+
+    desk.handle = handle
+    async with running(desk.consumer(envelopes_max=2).run()):
+        await desk.send(envelope("a"))
+        await until(lambda: desk.batches == [["a"]])
+        await desk.send(envelope("b"))
+        await until(lambda: _is_ready(desk, 0))  # it came, and is not taken
+        assert desk.batches == [["a"]]
+        for message_id in "cdef":
+            await desk.send(envelope(message_id))
+        await until(lambda: desk.batches == [["a"], ["b", "c"]])
+        await until(lambda: _is_ready(desk, 0))
+        assert len(desk.batches) == 2  # there are two at most
+        release.set()
+        await until(lambda: desk.handled == list("abcdef"))
+
+
+async def test_the_second_of_two_batches_is_acked_without_the_first(desk: Desk) -> None:
+    async def handle(message_ids: Sequence[str]) -> None:
+        if "a" in message_ids:
+            await asyncio.Event().wait()
+
+    desk.handle = handle
+    for message_id in "abcd":
+        await desk.send(envelope(message_id))
+    async with running(desk.consumer(envelopes_max=2).run()):
+        await until(lambda: desk.handled == list("abcd"))
+        # More than two wait for the worker that is free: what it takes now it has taken behind its ack of c and d.
+        await desk.send(envelope("e"), envelope("f"))
+        await until(lambda: desk.handled == list("abcdef"))
+    # Its consumer died in the middle of the first.
+    await until(lambda: _is_ready(desk, 2))
+    desk.handle = lambda _: None
+    async with running(desk.consumer().run()):
+        await until(lambda: sorted(desk.handled[6:]) == ["a", "b"])
+
+
+async def test_a_worker_that_fails_beside_another_gives_its_own_batch_back(desk: Desk) -> None:
+    """The other is done later: it must not ack what came before it."""
+    release, failed = asyncio.Event(), asyncio.Event()
+    consumer = desk.consumer(envelopes_max=1)
+
+    async def handler(envelopes: Sequence[pb.Envelope]) -> Sequence[Failure]:
+        desk.batches.append([one.message_id for one in envelopes])
+        if desk.handled == ["a"]:
+            await release.wait()
+            failed.set()
+            return [Failure(envelope("stranger"), ValueError())]
+        if desk.handled == ["a", "b"]:
+            release.set()
+            await failed.wait()
+        return []
+
+    consumer._handlers = {KIND: handler}
+    await desk.send(envelope("a"))
+    await desk.send(envelope("b"))
+    async with running(consumer.run()):
+        await until(lambda: desk.handled.count("a") == 2)
+    assert await desk.ready() == 0
 
 
 async def test_what_can_never_work_is_parked_with_its_reason_and_its_neighbours_go_through(desk: Desk) -> None:
