@@ -1,6 +1,7 @@
 """Scenarios that take longer, or ask for something else than answers a second: played by name only."""
 
 import asyncio
+import os
 import sys
 import time
 from collections import Counter
@@ -20,6 +21,7 @@ from bench.scenarios import SCENARIOS, SCHEMA, WAIT_S, reserve
 from chassis.publisher import Publisher
 from contract import keys
 from gateway import commands
+from loadgen import TOKEN_VARIABLE
 from ticketrush.v1 import ticketing_pb2 as pb
 
 if TYPE_CHECKING:  # it imports us
@@ -137,7 +139,8 @@ async def _books(bench: "Bench") -> AsyncIterator[AsyncConnection[Any]]:
 async def _watchers(bench: "Bench", event_id: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """All of them see the seat map; they are told to end afterwards."""
     command = (sys.executable, "-m", "bench.watchers", bench.stack.address("gateway"), event_id, str(STREAMS))
-    watchers = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    environment = os.environ | {TOKEN_VARIABLE: bench.stack.operator_token}
+    watchers = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environment)
     try:
         bench.say(f"streams: {STREAMS:,} begin to look")
         async with asyncio.timeout(LOOK_TIMEOUT_S):

@@ -192,6 +192,8 @@ class System:
         run_dir = self.run_dir / "twin"
         run_dir.mkdir()
         environment.write(run_dir / "secrets.env", environment.passwords(self.run_dir / "secrets.env"))
+        # One issuer: whoever is let in by one gateway is let in by the other.
+        shutil.copytree(self.stack.issuer.folder, run_dir / "issuer")
         servers = External(database_url=self.env["DATABASE_URL"], amqp_url=self.env["AMQP_URL"])
         twin = self.twin = Stack(
             run_dir, settings={name: self._settings.get(name, {}) for name in names}, external=servers

@@ -19,6 +19,7 @@ from deploy import environment, facts, migrate, postgres, rabbitmq
 from deploy.environment import ADMINISTRATOR_PASSWORD
 from deploy.errors import StackError
 from deploy.facts import External
+from deploy.issuer import OPERATOR_TOKEN, Issuer
 from deploy.lock import locked
 from deploy.ports import Ports, becomes_free
 from deploy.postgres import Postgres
@@ -101,6 +102,16 @@ class Stack:
         """The URL with which a service connects to the database, as its own role."""
         return self.env[f"{name.upper()}_DATABASE_URL"]
 
+    @property
+    def issuer(self) -> Issuer:
+        """Who signs the tokens that this stack's gateway accepts."""
+        return Issuer(self.run_dir / "issuer")
+
+    @property
+    def operator_token(self) -> str:
+        """A token that may do everything."""
+        return self.env[OPERATOR_TOKEN]
+
     def pid(self, name: str) -> int | None:
         """The pid of a part, None if it does not run."""
         return self._processes[name].pid
@@ -122,6 +133,8 @@ class Stack:
             ports = self._choose_ports()
             passwords = environment.passwords(self._secrets)
             known = facts.gather(self.run_dir, ports, passwords, self._external)
+            self.issuer.prepare()
+            known |= self.issuer.facts(self.env)
             for service in SERVICES:
                 if service.name in names and self.pid(service.name) is None:
                     self._check_port(service, known)

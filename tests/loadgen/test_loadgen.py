@@ -14,6 +14,7 @@ from google.rpc.status_pb2 import Status
 
 import loadgen
 from chassis.errors import invalid, overloaded
+from chassis.guard import Unguarded
 from chassis.interceptor import CallInterceptor
 from loadgen import Call, Load
 
@@ -44,7 +45,7 @@ async def served(answer: Answer) -> AsyncIterator[str]:
     async def say(request: bytes, _: object) -> bytes:
         return await answer(request)
 
-    server = grpc.aio.server(interceptors=[CallInterceptor()])
+    server = grpc.aio.server(interceptors=[CallInterceptor(Unguarded())])
     server.add_registered_method_handlers("tests.Echo", {"Say": grpc.unary_unary_rpc_method_handler(say)})
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
