@@ -181,6 +181,9 @@ def _fetch(url: str) -> bytes:
     try:
         with urllib.request.build_opener(_NoRedirect).open(url, timeout=FETCH_TIMEOUT_S) as answer:
             return _bounded(answer.read(KEY_SET_BYTES_MAX + 1), url)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise NoKeys(f"{url} cannot be fetched: it answers with {error.code}") from None
     except (OSError, HTTPException, ValueError) as error:
         raise NoKeys(f"{url} cannot be fetched: {error}") from error
 
