@@ -24,7 +24,7 @@ def started(**settings: str) -> tuple[int, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("TICKETRUSH_")}
     own |= {f"TICKETRUSH_{name}": value for name, value in (ADDRESSES | settings).items()}
     done = subprocess.run(
-        [sys.executable, "-m", "gateway"], env=own, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "gateway"], env=own, capture_output=True, text=True, timeout=30, check=False
     )
     return done.returncode, done.stderr
 
