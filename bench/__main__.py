@@ -33,6 +33,7 @@ from bench.picture import write_svg
 from bench.report import IN_FLIGHT, Figure, Round, markdown, percentile, show, told
 from bench.scenarios import SCENARIOS, SCHEMA, BackOffice, NoOffice, Office, PublicOffice, Scenario
 from bench.subjects import Subject
+from chassis.bearer import bearing
 from deploy.stack import Stack
 from loadgen import Load
 from ticketrush.v1.catalog_pb2_grpc import CatalogServiceStub
@@ -102,6 +103,7 @@ class Bench:
             in_flight=callers,
             timeout_s=TIMEOUT_S,
             connections=CONNECTIONS,
+            token=self.stack.operator_token,
         )
         before = subject.spent()
         calls = [call async for call in loadgen.poured(self.program, load)]
@@ -249,7 +251,8 @@ async def _measure(names: Sequence[str], rounds: int, seconds: float, *, smoke: 
                 conn.execute(f"CREATE DATABASE {DATABASE} TEMPLATE ticketrush")
             await asyncio.to_thread(stack.up)
             program = await asyncio.to_thread(loadgen.build, stack.run_dir / "loadgen")
-            async with grpc.aio.insecure_channel(stack.address("gateway")) as channel:
+            line = grpc.aio.insecure_channel(stack.address("gateway"))
+            async with bearing(line, stack.operator_token) as channel:
                 office = PublicOffice(CatalogServiceStub(channel), TicketingServiceStub(channel))
                 bench = Bench(stack, program, office, status.update)
                 with psycopg.connect(bench.baseline_url, options=SCHEMA, autocommit=True) as conn:

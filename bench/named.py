@@ -1,6 +1,7 @@
 """Scenarios that take longer, or ask for something else than answers a second: played by name only."""
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from bench import subjects
 from bench.report import Figure, Round
 from bench.rushes import backlog, expiring
 from bench.scenarios import SEATS, books, on_sale
+from loadgen import TOKEN_VARIABLE
 from ticketrush.v1.ticketing_pb2 import ReserveRequest
 
 if TYPE_CHECKING:  # it imports us
@@ -127,7 +129,8 @@ async def _sales(bench: "Bench", seconds: float) -> Round:
 async def _watchers(bench: "Bench", event_id: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """All of them see the seat map; they are told to end afterwards."""
     command = (sys.executable, "-m", "bench.watchers", bench.stack.address("gateway"), event_id, str(STREAMS))
-    watchers = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    environment = os.environ | {TOKEN_VARIABLE: bench.stack.operator_token}
+    watchers = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environment)
     try:
         bench.say(f"streams: {STREAMS:,} begin to look")
         async with asyncio.timeout(LOOK_TIMEOUT_S):

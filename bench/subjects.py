@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bench.report import OURS
-from deploy import environment
-from deploy.facts import External
 from deploy.ports import accepts, is_free
 from deploy.process import wait_until
 from deploy.services import LOOPBACK, SERVICES
@@ -71,13 +69,8 @@ def ticketrush(stack: Stack) -> Subject:
 @contextmanager
 def second_of_each(stack: Stack) -> Iterator[Subject]:
     """The stack with a second one of each service that may be there twice, on the same servers."""
-    run_dir = stack.run_dir / "second"
-    run_dir.mkdir()
-    environment.write(run_dir / "secrets.env", environment.passwords(stack.run_dir / "secrets.env"))
-    servers = External(database_url=stack.env["DATABASE_URL"], amqp_url=stack.env["AMQP_URL"])
     # The card processor is the same: it keeps its own books.
-    processor = {"PROVIDER_ADDRESS": stack.address("provider")}
-    second = Stack(run_dir, settings={"payments": processor}, external=servers)
+    second = stack.twin("second", {"payments": {"PROVIDER_ADDRESS": stack.address("provider")}})
     try:
         second.up(DOUBLED)
         parts = {**ticketrush(stack).parts}

@@ -4,6 +4,7 @@ Prints a line when each of them has seen all of it, and at SIGTERM how many mess
 """
 
 import asyncio
+import os
 import random
 import signal
 import sys
@@ -13,6 +14,8 @@ import grpc
 import uvloop
 
 from bench.serving import SERVICE
+from chassis.bearer import bearing
+from loadgen import TOKEN_VARIABLE
 from ticketrush.v1 import ticketing_pb2 as pb
 
 METHOD: Final = f"/{SERVICE}/WatchTickets"
@@ -59,13 +62,14 @@ class Watchers:
 
 
 async def main(address: str, event_id: str, count: int) -> None:
-    """Watches until SIGTERM."""
+    """Watches until SIGTERM, with the token of the environment."""
+    token = os.environ.get(TOKEN_VARIABLE, "")
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     watchers = Watchers()
     channels = [
         # Without it all channels of a process share one connection.
-        grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+        bearing(grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]), token)
         for _ in range(-(-count // PER_CHANNEL))
     ]
     tasks = [asyncio.create_task(watchers.watch(channels[n % len(channels)], event_id)) for n in range(count)]

@@ -13,6 +13,7 @@ from google.rpc.status_pb2 import Status
 
 from chaos.record import OK, UNANSWERED, Answer, Record, Request, Sight, told_payment, told_reservation
 from chassis import channels
+from chassis.bearer import bearing
 from chassis.errors import DETAILS_KEY
 from ticketrush.v1 import ticketing_pb2 as pb
 from ticketrush.v1.catalog_pb2_grpc import CatalogServiceStub
@@ -33,10 +34,11 @@ WAIT_S: Final = 2.0
 SECTION: Final = "floor"
 
 
-def dial(address: str) -> grpc.aio.Channel:
-    """A channel to the gateway, to be made in the loop that uses it."""
+def dial(address: str, token: str) -> grpc.aio.Channel:
+    """A channel to the gateway, whose calls bear the token; to be made in the loop that uses it."""
     # Each a connection of its own, as callers on different machines have.
-    return channels.dial(address, ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
+    line = channels.dial(address, ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
+    return bearing(line, token)
 
 
 @dataclass(frozen=True)

@@ -45,10 +45,10 @@ class House:
 
 
 @asynccontextmanager
-async def full_house(address: str, record: Record, cell: Cell, seed: str) -> AsyncIterator[House]:
-    """Buyers at work at this gateway, or an empty house. What they do is drawn from the seed and the cell's name."""
+async def full_house(address: str, token: str, record: Record, cell: Cell, seed: str) -> AsyncIterator[House]:
+    """Buyers at work at this gateway, with a token for all, or an empty house. Seed and cell say what they do."""
     async with AsyncExitStack() as stack:
-        channels = [await stack.enter_async_context(dial(address)) for _ in range(CHANNELS)]
+        channels = [await stack.enter_async_context(dial(address, token)) for _ in range(CHANNELS)]
         random = Random(f"{seed}/{cell.name}/house")
         clients = [Client(channel, record, random) for channel in channels]
         patient = await put_on_sale(clients[0], PATIENT, random)

@@ -75,6 +75,7 @@ class _Crowd:
             seconds=seconds,
             rate=rate,
             in_flight=CALLERS,
+            token=self.scene.system.stack.operator_token,
         )
         calls = [call async for call in loadgen.poured(self.program, load)]
         self.next += len(calls) * self.cart
@@ -125,7 +126,7 @@ def overload(*, cart: int, two_gateways: bool = False) -> Fault:
 
 
 async def _overload(scene: Scene, cart: int, addresses: Sequence[str]) -> None:
-    async with dial(scene.system.gateway_address) as channel:
+    async with dial(scene.system.gateway_address, scene.system.stack.operator_token) as channel:
         sale = await put_on_sale(Client(channel, scene.record, scene.random), TERMS, scene.random)
     program = await asyncio.to_thread(loadgen.build, scene.system.run_dir / "loadgen")
     crowd = _Crowd(scene, sale, program, addresses, cart)

@@ -14,9 +14,7 @@ import psycopg
 
 from chaos.proxy import Proxy
 from chassis.healthcheck import is_serving
-from deploy import environment
 from deploy.errors import StackError
-from deploy.facts import External
 from deploy.services import SERVICES
 from deploy.stack import Stack
 from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
@@ -189,13 +187,7 @@ class System:
 
     async def add_twins(self, names: Sequence[str] = TWINS) -> Stack:
         """A second one of each of these services on the same servers, behind the same links. Raises StackError."""
-        run_dir = self.run_dir / "twin"
-        run_dir.mkdir()
-        environment.write(run_dir / "secrets.env", environment.passwords(self.run_dir / "secrets.env"))
-        servers = External(database_url=self.env["DATABASE_URL"], amqp_url=self.env["AMQP_URL"])
-        twin = self.twin = Stack(
-            run_dir, settings={name: self._settings.get(name, {}) for name in names}, external=servers
-        )
+        twin = self.twin = self.stack.twin("twin", {name: self._settings.get(name, {}) for name in names})
         await asyncio.to_thread(twin.up, names)
         for (_, callee), link in self.links.items():
             if callee in names:

@@ -66,7 +66,9 @@ class Theatre:
         overdue = Overdue()
         async with (
             _beside(self._meters.run(), self._system.supervise(), overdue.watch(self._system)),
-            full_house(self._system.gateway_address, self.record, cell, self._seed) as house,
+            full_house(
+                self._system.gateway_address, self._system.stack.operator_token, self.record, cell, self._seed
+            ) as house,
         ):
             await self._break(cell, house, result, overdue)
             await self._empty(house, result)

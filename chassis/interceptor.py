@@ -1,4 +1,4 @@
-"""What happens around every RPC, once: its ids for the logs, its metrics, and the mapping of errors to statuses."""
+"""What happens around every RPC, once: who calls, its ids for the logs, its metrics, and errors as statuses."""
 
 import asyncio
 import logging
@@ -12,8 +12,10 @@ import psycopg
 from grpc.aio import AbortError, AioRpcError, ServicerContext
 from psycopg_pool import PoolTimeout, TooManyRequests
 
-from chassis import errors, logs, metrics
+from chassis import errors, logs, metrics, tokens
 from chassis.admission import Admission, Gate, is_probe, refusal, refuse_unread
+from chassis.callers import calling
+from chassis.guard import Guard, Rule
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +31,11 @@ _OWN_PREFIX = "/grpc."
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each unary-unary and unary-stream method once and remembers the wrapped handler: it is on the hot path.
 
-    With `admission`, calls that are too many are refused before they are read.
+    Whom `guard` does not let in is refused before the message is read; with `admission`, so are those who are too many.
     """
 
-    def __init__(self, admission: Admission | None = None) -> None:
+    def __init__(self, guard: Guard, admission: Admission | None = None) -> None:
+        self._guard = guard
         self._admission = admission
         self._wrapped: dict[str, _Method] = {}
 
@@ -43,17 +46,29 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         known = self._wrapped.get(method)
         if known is None:
             handler = await continuation(handler_call_details)
-            if handler is None or method.startswith(_OWN_PREFIX) or handler.request_streaming:
+            if handler is None:
+                return None
+            rule = self._guard.rule(method)
+            if rule is None and method.startswith(_OWN_PREFIX):
                 return handler
+            if handler.request_streaming:
+                raise AssertionError(f"{method} takes a stream of requests, around which nothing is done here")
             gate = self._admission.gate(method) if self._admission else None
-            known = self._wrapped[method] = _wrap(method, handler, gate)
+            known = self._wrapped[method] = _wrap(method, handler, gate, rule)
+        metadata = handler_call_details.invocation_metadata or ()
         gate = known.gate
-        if gate is None:
-            return known.handler
-        if is_probe(handler_call_details.invocation_metadata or ()):
-            return _PROBED
-        gate.backlog.called()
-        return known.refusal if gate.is_shut else known.handler
+        if gate is not None:
+            if is_probe(metadata):
+                return _PROBED
+            gate.backlog.called()
+            if gate.is_shut:
+                return known.refusal
+        if known.rule is not None:
+            try:
+                calling.set(await known.rule.caller(metadata))
+            except errors.CallError as refused:
+                return _refusal_of(known.observe, refused)
+        return known.handler
 
 
 # To gRPC what is refused is a stream of requests: only those are not read before they are handled.
@@ -63,12 +78,14 @@ _PROBED: Handler = grpc.stream_stream_rpc_method_handler(refuse_unread)
 @dataclass(frozen=True)
 class _Method:
     gate: Gate | None
+    rule: Rule | None
+    observe: "_Observer"
     handler: Handler
     refusal: Handler
 
 
-def _wrap(method: str, handler: Handler, gate: Gate | None) -> _Method:
-    observe = _Observer(method, "server_stream" if handler.response_streaming else "unary", gate)
+def _wrap(method: str, handler: Handler, gate: Gate | None, rule: Rule | None) -> _Method:
+    observe = _Observer(method, "server_stream" if handler.response_streaming else "unary", gate, rule)
     # The stubs know only the handlers of the synchronous server.
     inner: Any = handler.unary_stream if handler.response_streaming else handler.unary_unary
     if handler.response_streaming:
@@ -79,13 +96,21 @@ def _wrap(method: str, handler: Handler, gate: Gate | None) -> _Method:
         wrapped = grpc.unary_unary_rpc_method_handler(
             _around_unary(observe, inner), handler.request_deserializer, handler.response_serializer
         )
-    return _Method(gate, wrapped, _refusal_of(observe))
+    return _Method(gate, rule, observe, wrapped, _overload_of(observe))
 
 
-def _refusal_of(observe: "_Observer") -> Handler:
+def _overload_of(observe: "_Observer") -> Handler:
     async def call(requests: Any, context: Context) -> None:
         observe.refused()
         await refuse_unread(requests, context)
+
+    return grpc.stream_stream_rpc_method_handler(call)
+
+
+def _refusal_of(observe: "_Observer", refused: errors.CallError) -> Handler:
+    async def call(_: Any, context: Context) -> None:
+        observe.refused(refused.code)
+        await errors.abort(context, refused)
 
     return grpc.stream_stream_rpc_method_handler(call)
 
@@ -115,7 +140,9 @@ def _around_stream(
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:
         begin = await observe.begin(request, context)
         try:
+            valid_until_s = calling.get().valid_until_s
             async for response in inner(request, context):
+                _refuse_after(valid_until_s)
                 yield response
         except BaseException as error:
             await observe.failed(error, context)
@@ -128,21 +155,33 @@ def _around_stream(
     return call
 
 
+def _refuse_after(valid_until_s: float) -> None:
+    """Ends a stream that outlives its caller's token: nothing is told to whom nobody vouches for any more."""
+    if time.time() >= valid_until_s:
+        raise tokens.expired()
+
+
 class _Observer:
     """The surroundings of one method's calls, its metric children bound beforehand."""
 
-    def __init__(self, method: str, kind: str, gate: Gate | None) -> None:
+    def __init__(self, method: str, kind: str, gate: Gate | None, rule: Rule | None) -> None:
         self._method = method
+        self._rule = rule
         self._limit = gate.limit if gate else None
         _, service, name = method.split("/")
         self._labels = (kind, service, name)
         self._started = metrics.grpc_started.labels(*self._labels)
         self._seconds = metrics.grpc_seconds.labels(*self._labels)
         self._ok = metrics.grpc_handled.labels(*self._labels, "OK")
-        self._refused = metrics.grpc_handled.labels(*self._labels, grpc.StatusCode.RESOURCE_EXHAUSTED.name)
 
     async def begin(self, request: Any, context: Context) -> float:
-        """When the call began, for `ended`; aborts it when it is one too many."""
+        """When the call began, for `ended`; aborts it when its peer may not make it, or when it is one too many."""
+        if self._rule is not None:
+            try:
+                self._rule.check_peer(context)
+            except errors.CallError as refused:
+                self.refused(refused.code)
+                await errors.abort(context, refused)
         logs.call_method.set(self._method)
         logs.call_request_id.set(getattr(request, "request_id", ""))
         if self._limit and not self._limit.has_room:
@@ -177,10 +216,10 @@ class _Observer:
         if self._limit:
             self._limit.end(now - begin, now)
 
-    def refused(self) -> None:
+    def refused(self, code: grpc.StatusCode = grpc.StatusCode.RESOURCE_EXHAUSTED) -> None:
         """A call that was not taken up."""
         self._started.inc()
-        self._refused.inc()
+        self._count(code)
 
     def _count(self, code: grpc.StatusCode) -> None:
         metrics.grpc_handled.labels(*self._labels, code.name).inc()

@@ -13,6 +13,7 @@ import uvloop
 
 from chassis import logs, metrics
 from chassis.admission import Admission
+from chassis.guard import Guard
 from chassis.server import Check, Health, build
 from chassis.settings import PREFIX, Settings, stop_misconfigured
 
@@ -30,14 +31,15 @@ class Process:
     """A service as its composition root describes it.
 
     `open` is awaited in order before anything is served. `background` coroutines run until the end; one that fails ends
-    the process. With `admission`, calls that are too many are refused. On SIGTERM: health turns NOT_SERVING, `drain` is
-    awaited in order (stop taking work, finish what is in hand), then the gRPC port closes, the background is cancelled,
-    and `close` is awaited in order.
+    the process. `guard` says who may call; with `admission`, calls that are too many are refused. On SIGTERM: health
+    turns NOT_SERVING, `drain` is awaited in order (stop taking work, finish what is in hand), then the gRPC port
+    closes, the background is cancelled, and `close` is awaited in order.
     """
 
     name: str
     settings: Settings
     register: Callable[[grpc.aio.Server], Sequence[str]]
+    guard: Guard
     checks: Mapping[str, Check] = field(default_factory=dict)
     admission: Admission | None = None
     open: Sequence[Callable[[], Awaitable[None]]] = ()
@@ -63,7 +65,7 @@ async def _live(compose: Callable[[], Process]) -> None:
     for prepare in process.open:
         await prepare()
     health = Health(process.checks)
-    server, services = build(process.register, health, process.admission)
+    server, services = build(process.register, health, process.admission, process.guard)
     with _listening_on("LISTEN_ADDRESS", process.settings.listen_address):
         port = server.add_insecure_port(process.settings.listen_address)
     with _listening_on("METRICS_ADDRESS", process.settings.metrics_address):

@@ -12,6 +12,7 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from chassis.admission import Admission
+from chassis.guard import Guard, Unguarded
 from chassis.interceptor import CallInterceptor
 
 log = logging.getLogger(__name__)
@@ -83,10 +84,13 @@ class Health:
 
 
 def build(
-    register: Callable[[grpc.aio.Server], Sequence[str]], health: Health, admission: Admission | None = None
+    register: Callable[[grpc.aio.Server], Sequence[str]],
+    health: Health,
+    admission: Admission | None = None,
+    guard: Guard = Unguarded(),  # noqa: B008 # holds nothing
 ) -> tuple[grpc.aio.Server, list[str]]:
     """A server with what `register` adds (it returns their full names), health, and reflection in both versions."""
-    server = grpc.aio.server(interceptors=[CallInterceptor(admission)], options=_OPTIONS)
+    server = grpc.aio.server(interceptors=[CallInterceptor(guard, admission)], options=_OPTIONS)
     services = list(register(server))
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     visible = [

@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from chassis.addresses import host_and_port
+from chassis.addresses import host_and_port, is_loopback
 
 PREFIX = "TICKETRUSH_"
 EXIT_CODE_MISCONFIGURED = 2
@@ -49,6 +49,11 @@ LogLevel = Annotated[str, AfterValidator(_log_level)]
 """The name of a level of `logging`."""
 
 
+def is_for_this_machine(address: str) -> bool:
+    """Whether only this machine can reach who listens on HOST:PORT."""
+    return is_loopback(address.rpartition(":")[0])
+
+
 class Settings(BaseSettings):
     """What every service needs. A service adds its own fields in its `__main__`."""
 
@@ -71,11 +76,12 @@ def load(kind: Callable[[], Chosen]) -> Chosen:
 
 
 def _exit_naming(error: ValidationError) -> NoReturn:
-    lines = [
-        f"  {PREFIX}{'_'.join(str(part) for part in problem['loc']).upper()}: "
-        + ("is missing" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, "))
-        for problem in error.errors()
-    ]
+    lines = []
+    for problem in error.errors():
+        name = "_".join(str(part) for part in problem["loc"]).upper()
+        told = "is missing" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+        # What is wrong between several variables names them itself.
+        lines.append(f"  {PREFIX}{name}: {told}" if name else f"  {told}")
     stop_misconfigured("settings are wrong:\n" + "\n".join(lines))
 
 

@@ -7,6 +7,7 @@ import typer
 from cli import buying
 from cli.events import event_app
 from cli.tickets import tickets_app
+from cli.token import token
 from ops.audit_log import audit_log
 from ops.facts import facts_app
 from ops.fsck.command import fsck
@@ -35,6 +36,7 @@ app.command(epilog="Example: ticketrush reserve EVENT_ID --buyer ada --section s
 app.command(epilog="Example: ticketrush pay RESERVATION_ID --buyer ada --card pm_card_ok")(buying.pay)
 app.command(epilog="Example: ticketrush cancel RESERVATION_ID --buyer ada")(buying.cancel)
 app.command(epilog="Example: ticketrush watch RESERVATION_ID")(buying.watch)
+app.command(epilog='Example: TICKETRUSH_TOKEN="$(ticketrush token --buyer ada)" ticketrush watch RESERVATION_ID')(token)
 OPERATORS: Final = "For operators (docs/operations.md)"
 app.command(epilog="Example: ticketrush fsck --settled", rich_help_panel=OPERATORS)(fsck)
 app.command(epilog="Example: ticketrush outbox", rich_help_panel=OPERATORS)(outbox)

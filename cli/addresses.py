@@ -9,6 +9,7 @@ import typer
 from chassis import addresses
 
 GATEWAY_ADDRESS_DEFAULT: Final = "127.0.0.1:50051"
+TOKEN_VARIABLE: Final = "TICKETRUSH_TOKEN"  # noqa: S105 # the name of the variable, not its value
 _PREFIXES: Final = ("TICKETRUSH_", "")
 _STACK_FILE: Final = Path(".run/stack.env")
 
@@ -42,6 +43,17 @@ def told(variable: str) -> str | None:
     """What the environment, else the local stack's file, says under a name without prefix; None if nothing does."""
     found = _find(variable)
     return found[0] if found else None
+
+
+def token_for(gateway: str) -> str:
+    """The token to show to the gateway at HOST:PORT: the environment's, else the local stack's if it is its gateway.
+
+    "" if there is none: nobody else's gateway is shown what opens the local stack.
+    """
+    if token := os.environ.get(TOKEN_VARIABLE):
+        return token
+    _, lines = _stack()
+    return lines.get("OPERATOR_TOKEN", "") if lines.get("GATEWAY_ADDRESS") == gateway else ""
 
 
 def _find(variable: str) -> tuple[str, str] | None:

@@ -9,7 +9,9 @@ from typing import Final
 import grpc
 import typer
 
+from chassis.bearer import bearing
 from cli import failures
+from cli.addresses import token_for
 from ticketrush.v1.catalog_pb2_grpc import CatalogServiceStub
 from ticketrush.v1.ticketing_pb2_grpc import TicketingServiceStub
 
@@ -44,5 +46,5 @@ def connect(address: str, *, as_json: bool, request_id: str = "") -> Iterator[Ga
 
 
 def dial(address: str) -> grpc.Channel:
-    """A channel to HOST:PORT. Nothing is sent yet."""
-    return grpc.insecure_channel(address)
+    """A channel to HOST:PORT, whose calls show the token that there is for it. Nothing is sent yet."""
+    return bearing(grpc.insecure_channel(address), token_for(address))

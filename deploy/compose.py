@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 
 from deploy import environment
 from deploy.errors import StackError
+from deploy.issuer import Issuer
 from deploy.services import ADMINISTRATOR, DATABASE, LOOPBACK, POSTGRES, RABBITMQ, ROLES, SERVICES
 
 UP_DEADLINE_S: Final = 1_800.0
@@ -22,6 +23,7 @@ _DOCKER_COMPOSE: Final = ("docker", "compose")
 _UP: Final = ("up", "--detach", "--build", "--wait")
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _SECRETS: Final = _ROOT / ".env"
+_ISSUER: Final = _ROOT / ".run" / "issuer"
 BROKER_USER: Final = "ticketrush"
 BROKER_PASSWORD: Final = "TICKETRUSH_RABBITMQ_PASSWORD"  # noqa: S105 # the name of the variable, not its value
 _SECRET_BYTES: Final = 24
@@ -32,9 +34,13 @@ def up(run_dir: Path, say: Callable[[str], None]) -> None:
     """Builds the image, starts what does not run, waits until all is healthy and writes `stack.env`."""
     _check_plugin()
     passwords = _passwords()
+    # The gateway's container reads the public part of it, from where the compose file mounts it.
+    issuer = Issuer(_ISSUER)
+    issuer.prepare()
     say("docker compose up: the first time builds the image and pulls the others")
     _up_all(say)
-    environment.write(run_dir / "stack.env", _facts(passwords))
+    before = environment.read(run_dir / "stack.env")
+    environment.write(run_dir / "stack.env", _facts(passwords) | issuer.facts(before))
 
 
 def down(say: Callable[[str], None]) -> None:

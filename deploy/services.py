@@ -127,6 +127,9 @@ SERVICES: Final = (
             "AMQP_URL": "AMQP_URL",
             "RESERVATIONS_ADDRESS": "RESERVATIONS_ADDRESS",
             "PAYMENTS_ADDRESS": "PAYMENTS_ADDRESS",
+            "AUTH_JWKS": "AUTH_JWKS",
+            "AUTH_ISSUER": "AUTH_ISSUER",
+            "AUTH_AUDIENCE": "AUTH_AUDIENCE",
         },
     ),
 )

@@ -19,6 +19,7 @@ from deploy import environment, facts, migrate, postgres, rabbitmq
 from deploy.environment import ADMINISTRATOR_PASSWORD
 from deploy.errors import StackError
 from deploy.facts import External
+from deploy.issuer import OPERATOR_TOKEN, Issuer
 from deploy.lock import locked
 from deploy.ports import Ports, becomes_free
 from deploy.postgres import Postgres
@@ -101,6 +102,26 @@ class Stack:
         """The URL with which a service connects to the database, as its own role."""
         return self.env[f"{name.upper()}_DATABASE_URL"]
 
+    @property
+    def issuer(self) -> Issuer:
+        """Who signs the tokens that this stack's gateway accepts."""
+        return Issuer(self.run_dir / "issuer")
+
+    @property
+    def operator_token(self) -> str:
+        """A token that may do everything."""
+        return self.env[OPERATOR_TOKEN]
+
+    def twin(self, name: str, settings: Mapping[str, Mapping[str, str]]) -> "Stack":
+        """Another stack for services beside those of this one, on its servers, with its secrets and its issuer."""
+        run_dir = self.run_dir / name
+        run_dir.mkdir()
+        environment.write(run_dir / "secrets.env", environment.passwords(self._secrets))
+        # Whoever is let in by one gateway is let in by the other.
+        shutil.copytree(self.issuer.folder, run_dir / "issuer")
+        servers = External(database_url=self.env["DATABASE_URL"], amqp_url=self.env["AMQP_URL"])
+        return Stack(run_dir, settings=settings, external=servers)
+
     def pid(self, name: str) -> int | None:
         """The pid of a part, None if it does not run."""
         return self._processes[name].pid
@@ -122,6 +143,8 @@ class Stack:
             ports = self._choose_ports()
             passwords = environment.passwords(self._secrets)
             known = facts.gather(self.run_dir, ports, passwords, self._external)
+            self.issuer.prepare()
+            known |= self.issuer.facts(self.env)
             for service in SERVICES:
                 if service.name in names and self.pid(service.name) is None:
                     self._check_port(service, known)

@@ -1,12 +1,18 @@
 """The composition root of the gateway: `python -m gateway`."""
 
 from functools import partial
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, model_validator
 
 from chassis import settings
 from chassis.admission import Admission
+from chassis.guard import ByToken
+from chassis.keys import checked_place
 from chassis.publisher import Publisher
 from chassis.run import Process, run
-from contract import keys
+from chassis.tokens import Issuer, Verifier
+from contract import access, keys
 from gateway.catalog import CatalogServicer
 from gateway.feed import Streams
 from gateway.hub import Hub
@@ -20,11 +26,33 @@ from gateway.watches import Watches
 
 
 class Settings(settings.Settings):
-    """Where the broker is, and the services that own what the gateway shows."""
+    """Where the broker is, and the services that own what the gateway shows; whose tokens callers show.
+
+    `auth_jwks` is the path or URL of the issuer's public keys. Only on loopback it may be unset: then nobody is told
+    apart, and everybody may do everything.
+    """
 
     amqp_url: settings.AmqpUrl
     reservations_address: settings.Address
     payments_address: settings.Address
+    auth_jwks: Annotated[str, AfterValidator(checked_place)] = ""
+    auth_issuer: str = ""
+    auth_audience: str = ""
+
+    @model_validator(mode="after")
+    def _tells_callers_apart(self) -> Self:
+        if self.auth_jwks and not (self.auth_issuer and self.auth_audience):
+            raise ValueError(
+                "TICKETRUSH_AUTH_ISSUER and TICKETRUSH_AUTH_AUDIENCE must be set beside TICKETRUSH_AUTH_JWKS: what the "
+                "issuer's tokens have as iss and aud"
+            )
+        if not self.auth_jwks and not settings.is_for_this_machine(self.listen_address):
+            raise ValueError(
+                f"TICKETRUSH_LISTEN_ADDRESS {self.listen_address} can be reached from elsewhere, and nothing tells "
+                "callers apart: set TICKETRUSH_AUTH_JWKS (path or URL of the issuer's key set), TICKETRUSH_AUTH_ISSUER "
+                "and TICKETRUSH_AUTH_AUDIENCE, or listen on 127.0.0.1"
+            )
+        return self
 
 
 def compose(chosen: Settings) -> Process:
@@ -48,17 +76,21 @@ def compose(chosen: Settings) -> Process:
         streams=Streams(),
     )
     catalog = CatalogServicer(owners)
+    issuer = Issuer(chosen.auth_jwks, chosen.auth_issuer, chosen.auth_audience)
+    verifier = Verifier(issuer, access.ROLES) if chosen.auth_jwks else None
     return Process(
         name="gateway",
         settings=chosen,
         register=lambda server: [*ticketing.register(server), *catalog.register(server)],
+        guard=ByToken(verifier, access.ROLES_BY_METHOD, access.OPEN),
         checks={
             "commands": lambda: publisher.connected,
             "replies": lambda: replies.link.connected,
             "facts": lambda: facts.link.connected,
         },
         admission=Admission(limited=[RESERVE]),
-        background=[publisher.run, replies.link.run, facts.link.run],
+        open=[verifier.open] if verifier else [],
+        background=[publisher.run, replies.link.run, facts.link.run, *([verifier.run] if verifier else [])],
         drain=[hub.stop, waiters.drain],
         close=[owners.close],
     )

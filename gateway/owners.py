@@ -5,6 +5,7 @@ from typing import Final, TypeVar
 
 import grpc
 
+from chassis.callers import calling
 from chassis.channels import dial
 from chassis.interceptor import Context
 from chassis.server import MESSAGE_BYTES_MAX
@@ -62,5 +63,8 @@ class Owners:
 async def forward(
     method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request, context: Context
 ) -> Response:
-    """The owner's answer to the same request. Raises AioRpcError, which becomes the caller's own status."""
-    return await method(request, timeout=left_s(context, FORWARD_TIMEOUT_S))
+    """The owner's answer to the same request, asked for the same caller.
+
+    Raises AioRpcError, which becomes the caller's own status.
+    """
+    return await method(request, timeout=left_s(context, FORWARD_TIMEOUT_S), metadata=calling.get().metadata)

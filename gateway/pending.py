@@ -2,6 +2,7 @@
 
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from ticketrush.v1 import ticketing_pb2 as pb
@@ -13,32 +14,40 @@ AGE_MAX_S: Final = 900.0
 Item = TypeVar("Item", pb.Reservation, pb.Payment)
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted(Generic[Item]):
+    """What was accepted, from whom, and when (monotonic seconds)."""
+
+    buyer_id: str
+    item: Item
+    accept_s: float
+
+
 class Pending(Generic[Item]):
     """The newest ENTRIES_MAX accepted things by id, each for AGE_MAX_S; asked only about what its owner lacks."""
 
     def __init__(self) -> None:
-        self._items: OrderedDict[str, tuple[float, Item]] = OrderedDict()
+        self._items: OrderedDict[str, Accepted[Item]] = OrderedDict()
 
-    def add(self, subject_id: str, item: Item) -> Item:
+    def add(self, subject_id: str, buyer_id: str, item: Item) -> Item:
         """Remembers it unless the id is known already; returns what is remembered under the id."""
         known = self.find(subject_id)
         if known is not None:
-            return known
-        self._items[subject_id] = (time.monotonic(), item)
+            return known.item
+        self._items[subject_id] = Accepted(buyer_id, item, time.monotonic())
         if len(self._items) > ENTRIES_MAX:
             self._items.popitem(last=False)
         return item
 
-    def find(self, subject_id: str) -> Item | None:
+    def find(self, subject_id: str) -> Accepted[Item] | None:
         """What was accepted under the id, if it is still remembered."""
         entry = self._items.get(subject_id)
         if entry is None:
             return None
-        accepted, item = entry
-        if time.monotonic() - accepted > AGE_MAX_S:
+        if time.monotonic() - entry.accept_s > AGE_MAX_S:
             del self._items[subject_id]
             return None
-        return item
+        return entry
 
     def forget(self, subject_id: str) -> None:
         """Its owner knows it now."""

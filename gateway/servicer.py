@@ -5,9 +5,10 @@ from typing import Final
 
 import grpc
 
+from chassis.callers import calling
 from chassis.errors import not_found
 from chassis.interceptor import Context
-from contract import reasons
+from contract import access, reasons
 from gateway import commands, pending, validation
 from gateway.deadlines import left_s
 from gateway.feed import Streams
@@ -50,28 +51,34 @@ class TicketingServicer(ticketing_pb2_grpc.TicketingServiceServicer):
 
     async def Reserve(self, request: pb.ReserveRequest, context: Context) -> pb.ReserveResponse:
         wait_s = validation.reserve(request)
+        _refuse_for_others("Reserve", request.buyer_id)
         command = commands.reserve(request, self._reply_to)
         outcome = await self._submission.submit(command, wait_s=wait_s, left_s=left_s(context, CALL_TIMEOUT_S))
         if outcome is None:
             accepted = pending.reservation(command.subject_id, request)
-            return pb.ReserveResponse(reservation=self._reads.pending_reservations.add(command.subject_id, accepted))
+            known = self._reads.pending_reservations.add(command.subject_id, request.buyer_id, accepted)
+            return pb.ReserveResponse(reservation=known)
         return pb.ReserveResponse(reservation=outcome.reservation)
 
     async def Pay(self, request: pb.PayRequest, context: Context) -> pb.PayResponse:
         wait_s = validation.pay(request)
+        _refuse_for_others("Pay", request.buyer_id)
         command = commands.pay(request, self._reply_to)
         outcome = await self._submission.submit(command, wait_s=wait_s, left_s=left_s(context, CALL_TIMEOUT_S))
         if outcome is None:
             accepted = pending.payment(command.subject_id, request)
-            return pb.PayResponse(payment=self._reads.pending_payments.add(command.subject_id, accepted))
+            known = self._reads.pending_payments.add(command.subject_id, request.buyer_id, accepted)
+            return pb.PayResponse(payment=known)
         return pb.PayResponse(
-            payment=outcome.payment, reservation=outcome.reservation if outcome.HasField("reservation") else None
+            payment=_as_told("Pay", outcome.payment),
+            reservation=outcome.reservation if outcome.HasField("reservation") else None,
         )
 
     async def CancelReservation(
         self, request: pb.CancelReservationRequest, context: Context
     ) -> pb.CancelReservationResponse:
         wait_s = validation.cancel(request)
+        _refuse_for_others("CancelReservation", request.buyer_id)
         command = commands.cancel(request, self._reply_to)
         answer_in_s = left_s(context, CALL_TIMEOUT_S)
         wait_s = min(wait_s, max(answer_in_s - READ_BACK_S, answer_in_s / 2))
@@ -105,11 +112,15 @@ class TicketingServicer(ticketing_pb2_grpc.TicketingServiceServicer):
     async def GetPayment(self, request: pb.GetPaymentRequest, context: Context) -> pb.GetPaymentResponse:
         payment_id = validation.payment_id(request)
         timeout_s = left_s(context, FORWARD_TIMEOUT_S)
-        return pb.GetPaymentResponse(payment=await self._reads.payment(payment_id, timeout_s=timeout_s))
+        payment = await self._reads.payment(payment_id, timeout_s=timeout_s)
+        return pb.GetPaymentResponse(payment=_as_told("GetPayment", payment))
 
     async def ListPayments(self, request: pb.ListPaymentsRequest, context: Context) -> pb.ListPaymentsResponse:
         validation.list_payments(request)
-        return await forward(self._owners.payments.ListPayments, request, context)
+        answer = await forward(self._owners.payments.ListPayments, request, context)
+        for payment in answer.payments:
+            _as_told("ListPayments", payment)
+        return answer
 
     async def ListTickets(self, request: pb.ListTicketsRequest, context: Context) -> pb.ListTicketsResponse:
         validation.list_tickets(request)
@@ -131,3 +142,15 @@ class TicketingServicer(ticketing_pb2_grpc.TicketingServiceServicer):
         with self._streams.admitted():
             async for message in self._watches.tickets(event_id):
                 yield message
+
+
+def _refuse_for_others(rpc: str, buyer_id: str) -> None:
+    if not access.may_for_buyer(rpc, calling.get(), buyer_id):
+        raise access.not_yours("buyer_id")
+
+
+def _as_told(rpc: str, payment: pb.Payment) -> pb.Payment:
+    """The payment, made to read as for no reservation where it was for somebody else's: buyers do not hear of those."""
+    if payment.decline_reason == reasons.NOT_YOUR_RESERVATION and not access.may_all(rpc, calling.get()):
+        payment.decline_reason, payment.currency = reasons.UNKNOWN_RESERVATION, ""
+    return payment

@@ -3,6 +3,7 @@
 // measures; it knows no message of the service's.
 //
 // Standard input: a line of JSON (see plan), then the requests, each after its length (4 bytes, little endian).
+// Environment: TICKETRUSH_TOKEN, a token that every call bears.
 // Standard output: a record for each call that was made (see record), each followed by its body: the response, or the
 // google.rpc.Status of a refusal.
 package main
@@ -23,6 +24,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
@@ -61,6 +63,7 @@ type generator struct {
 	requests    [][]byte
 	answers     []answer
 	connections []*grpc.ClientConn
+	metadata    metadata.MD
 }
 
 func main() {
@@ -74,6 +77,9 @@ func serve(in io.Reader, out io.Writer) error {
 	g, err := read(bufio.NewReaderSize(in, 1<<20))
 	if err != nil {
 		return err
+	}
+	if token := os.Getenv("TICKETRUSH_TOKEN"); token != "" {
+		g.metadata = metadata.Pairs("authorization", "Bearer "+token)
 	}
 	for number := range g.plan.Connections {
 		connection, err := grpc.NewClient(g.plan.Addresses[number%len(g.plan.Addresses)],
@@ -175,6 +181,9 @@ func (g *generator) run(errand int, due time.Time) float64 {
 func (g *generator) call(method string, number int, due time.Time) answer {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(g.plan.TimeoutS*float64(time.Second)))
 	defer cancel()
+	if g.metadata != nil {
+		ctx = metadata.NewOutgoingContext(ctx, g.metadata)
+	}
 	var body []byte
 	connection := g.connections[number/len(g.plan.Methods)%len(g.connections)]
 	err := connection.Invoke(ctx, method, g.requests[number], &body)

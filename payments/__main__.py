@@ -9,13 +9,14 @@ from pydantic import SecretStr
 from chassis import settings
 from chassis.consumer import Consumer
 from chassis.database import Database
+from chassis.guard import ByPeer
 from chassis.outbox import Outbox
 from chassis.paging import DEFAULT_SECRET, PageTokens
 from chassis.parking import Backstop, Parking
 from chassis.publisher import Publisher
 from chassis.run import Process, run
 from chassis.soundness import Rounds
-from contract import keys
+from contract import access, keys
 from payments import consumers, invariants
 from payments.charger import Charger
 from payments.handlers import Handlers
@@ -80,6 +81,7 @@ def compose(chosen: Settings) -> Process:
         name=NAME,
         settings=chosen,
         register=lambda server: [*ticketing.register(server), *internal.register(server)],
+        guard=ByPeer(access.PEERS_BY_METHOD, access.OPEN, has_names=False),
         checks={
             "database": lambda: database.up,
             "broker": lambda: publisher.connected and charges.connected and refunds.connected,

@@ -5,12 +5,13 @@ from uuid import UUID
 
 import grpc
 
+from chassis.callers import calling
 from chassis.database import Database
 from chassis.errors import invalid, not_found
 from chassis.interceptor import Context
 from chassis.paging import PageTokens
 from chassis.server import add_part
-from contract import reasons
+from contract import access, reasons
 from payments import store
 from payments.handlers import Handlers
 from payments.messages import payment_message
@@ -39,7 +40,7 @@ class TicketingServicer:
         payment_id = _uuid("payment_id", request.payment_id)
         async with self._database.transaction() as conn:
             found = await store.find(conn, [payment_id])
-        if not found:
+        if not found or not access.may_for_buyer("GetPayment", calling.get(), found[0].buyer_id):
             raise not_found(reasons.UNKNOWN_PAYMENT, f"there is no payment {payment_id}")
         return ticketing_pb2.GetPaymentResponse(payment=payment_message(found[0]))
 
@@ -50,11 +51,13 @@ class TicketingServicer:
         if request.page_size < 0:
             raise invalid({"page_size": "must not be negative"})
         size = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
-        filters = f"ListPayments {reservation_id}"
+        caller = calling.get()
+        buyer_id = "" if access.may_all("ListPayments", caller) else caller.subject
+        filters = f"ListPayments {reservation_id} {buyer_id}"
         position = self._tokens.decode(filters, request.page_token)
         after = None if position is None else _uuid("page_token", position)
         async with self._database.transaction() as conn:
-            payments = await store.list_of_reservation(conn, reservation_id, after, limit=size + 1)
+            payments = await store.list_of_reservation(conn, reservation_id, buyer_id, after, limit=size + 1)
         page = payments[:size]
         more = len(payments) > size
         return ticketing_pb2.ListPaymentsResponse(

@@ -242,17 +242,20 @@ async def find(conn: AsyncConnection, payment_ids: Sequence[UUID]) -> list[Payme
 
 
 async def list_of_reservation(
-    conn: AsyncConnection, reservation_id: UUID, after: UUID | None, limit: int
+    conn: AsyncConnection, reservation_id: UUID, buyer_id: str, after: UUID | None, limit: int
 ) -> list[Payment]:
-    """The payments of a reservation, the oldest first, behind the payment `after` (None: from the start)."""
+    """The payments of a reservation, the oldest first, behind the payment `after` (None: from the start).
+
+    Only those that this buyer made, unless it is empty.
+    """
     async with conn.cursor(row_factory=_as_payment) as cursor:
         await cursor.execute(
             """SELECT * FROM payment
-               WHERE reservation_id = %(reservation_id)s
+               WHERE reservation_id = %(reservation_id)s AND (%(buyer_id)s = '' OR buyer_id = %(buyer_id)s)
                  AND (%(after)s::uuid IS NULL OR (create_time, payment_id) > (
                      SELECT create_time, payment_id FROM payment WHERE payment_id = %(after)s))
                ORDER BY create_time, payment_id LIMIT %(limit)s""",
-            {"reservation_id": reservation_id, "after": after, "limit": limit},
+            {"reservation_id": reservation_id, "buyer_id": buyer_id, "after": after, "limit": limit},
         )
         return await cursor.fetchall()
 

@@ -7,8 +7,10 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from chassis import settings
+from chassis.guard import ByPeer
 from chassis.paging import PageTokens
 from chassis.run import Process, run
+from contract import access
 from provider.group_commit import GroupCommit
 from provider.servicer import Servicer
 from provider.store import Store
@@ -35,6 +37,7 @@ def compose(chosen: Settings) -> Process:
         name="provider",
         settings=chosen,
         register=servicer.register,
+        guard=ByPeer(access.PEERS_BY_METHOD, access.OPEN, has_names=False),
         open=[store.open],
         close=[servicer.forget_delayed, group.close],
     )

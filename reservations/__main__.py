@@ -8,12 +8,14 @@ import grpc
 from chassis import settings
 from chassis.consumer import Consumer
 from chassis.database import Database
+from chassis.guard import ByPeer
 from chassis.outbox import Outbox
 from chassis.paging import PageTokens
 from chassis.parking import Backstop, Parking
 from chassis.publisher import Publisher
 from chassis.run import Process, run
 from chassis.server import add_part
+from contract import access
 from contract.keys import EXCHANGE, REQUIRED, RESERVATIONS_QUEUES
 from reservations.catalog import Catalog
 from reservations.catalog_servicer import CatalogServicer
@@ -81,6 +83,7 @@ def compose(chosen: Settings) -> Process:
         name=NAME,
         settings=chosen,
         register=register,
+        guard=ByPeer(access.PEERS_BY_METHOD, access.OPEN, has_names=False),
         checks={
             "database": lambda: database.up,
             "broker": lambda: publisher.connected and all(consumer.connected for consumer in consumers),

@@ -8,7 +8,7 @@ from uuid import UUID
 from chassis.database import Database
 from chassis.errors import CallError, already_exists, failed_precondition, not_found
 from chassis.outbox import Outbox, Written
-from contract import ids, reasons
+from contract import access, ids, reasons
 from reservations import validation
 from reservations.domain.model import EventState, TicketState
 from reservations.event_messages import changed_terms, event_updated
@@ -45,9 +45,11 @@ class Catalog:
         written: Written = ()
         async with self.database.transaction() as conn:
             if await is_first(conn, claim):
-                await store.insert_event(conn, claim.subject_id, currency, terms)
+                await store.insert_event(conn, claim.subject_id, claim.caller.subject, currency, terms)
                 written = await self._tell(conn, claim.subject_id, "EVENT_CREATED")
             event = await _known(conn, claim.subject_id)
+            if not access.may_for_organiser(claim.rpc, claim.caller, event.organiser_id):
+                raise already_exists(reasons.REQUEST_ID_REUSED, f"request_id {claim.request_id} is somebody else's")
         self.outbox.publish(written)
         return event
 
@@ -55,6 +57,7 @@ class Catalog:
         """Takes the fields named by `paths`. Live holds keep the terms they began with."""
         written: Written = ()
         async with self.database.transaction() as conn:
+            await _refuse_unless_own(conn, claim)
             if await is_first(conn, claim):
                 event = await _locked(conn, claim.subject_id)
                 _refuse_if_cancelled(event)
@@ -70,6 +73,7 @@ class Catalog:
         """Sells no more from the commit on. Waits for decisions under way, which may still sell."""
         written: Written = ()
         async with self.database.transaction() as conn:
+            await _refuse_unless_own(conn, claim)
             if await is_first(conn, claim):
                 event = await _locked(conn, claim.subject_id)
                 _refuse_if_cancelled(event)
@@ -84,6 +88,7 @@ class Catalog:
         """Calls the event off. Its reservations are cancelled by the sweep that settles cancelled events."""
         written: Written = ()
         async with self.database.transaction() as conn:
+            await _refuse_unless_own(conn, claim)
             if await is_first(conn, claim):
                 event = await _locked(conn, claim.subject_id)
                 if event.state is not EventState.CANCELLED:
@@ -97,6 +102,7 @@ class Catalog:
         """Adds a ticket for each place, which come in seat order; answers how many this request added."""
         written: Written = ()
         async with self.database.transaction() as conn:
+            await _refuse_unless_own(conn, claim)
             if await is_first(conn, claim):
                 _refuse_unless_open(await _known(conn, claim.subject_id))
                 for begin in range(0, len(places), TICKETS_PER_STATEMENT_MAX):
@@ -120,6 +126,7 @@ class Catalog:
         """Takes tickets off sale, all or none; those already withdrawn stay so."""
         written: Written = ()
         async with self.database.transaction() as conn:
+            await _refuse_unless_own(conn, claim)
             if await is_first(conn, claim):
                 event = await _locked(conn, claim.subject_id)
                 on_sale = await _lock_untaken(conn, event.event_id, ticket_ids)
@@ -145,6 +152,13 @@ class Catalog:
     async def _tell(self, conn: Connection, event_id: UUID, kind: str, *, tickets_changed: bool = False) -> Written:
         event = await _known(conn, event_id)
         return await self.outbox.write(conn, [event_updated(event, kind, tickets_changed=tickets_changed)])
+
+
+async def _refuse_unless_own(conn: Connection, claim: Claim) -> None:
+    """Whose event it is never changes, so that this needs no lock. Others are told what they would be told of none."""
+    organiser_id = await store.organiser_of(conn, claim.subject_id)
+    if organiser_id is None or not access.may_for_organiser(claim.rpc, claim.caller, organiser_id):
+        raise _unknown(claim.subject_id)
 
 
 async def _known(conn: Connection, event_id: UUID) -> CatalogEvent:

@@ -71,6 +71,7 @@ def event_message(event: CatalogEvent) -> pb.Event:
         sold_count=event.sold_count,
         create_time=_timestamp(event.create_time),
         version=event.version,
+        organiser_id=event.organiser_id,
     )
 
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 
+from chassis.callers import Caller
 from chassis.errors import already_exists
 from contract import reasons
 from reservations.store import organiser_requests as store
@@ -14,16 +15,22 @@ from reservations.store.books import Connection
 
 @dataclass(slots=True, frozen=True)
 class Claim:
-    """A request_id, the call and a digest of everything else in it, what it is about, and the reason given, if any."""
+    """A request_id, the call and a digest of everything else in it, what it is about, who asks, and why, if he says."""
 
     request_id: UUID
     call: str
     body_hash: bytes
     subject_id: UUID
+    caller: Caller
     reason: str
 
+    @property
+    def rpc(self) -> str:
+        """The call's name in the contract."""
+        return self.call.rpartition(".")[2].removesuffix("Request")
 
-def claim_of(request: Message, subject_id: UUID) -> Claim:
+
+def claim_of(request: Message, subject_id: UUID, caller: Caller) -> Claim:
     """The claim of a request whose request_id is known to be a UUID."""
     body = type(request)()
     body.CopyFrom(request)
@@ -33,7 +40,7 @@ def claim_of(request: Message, subject_id: UUID) -> Claim:
     call = request.DESCRIPTOR.full_name
     content = call.encode() + b"\0" + body.SerializeToString(deterministic=True)
     reason = getattr(request, "reason", "")
-    return Claim(request_id, call, blake2b(content, digest_size=32).digest(), subject_id, reason)
+    return Claim(request_id, call, blake2b(content, digest_size=32).digest(), subject_id, caller, reason)
 
 
 async def is_first(conn: Connection, claim: Claim) -> bool:

@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from chassis.callers import Caller, calling
 from chassis.database import Database
 from chassis.errors import not_found
 from chassis.interceptor import Context
 from chassis.paging import PageTokens
-from contract import reasons
+from contract import access, reasons
 from reservations import validation
-from reservations.domain.model import TicketState
+from reservations.domain.model import Reservation, TicketState
 from reservations.keyset import Position
 from reservations.messages import reservation_message
 from reservations.store import reads as store
+from reservations.store.books import Connection
+from reservations.store.catalog import organiser_of
 from ticketrush.v1 import ticketing_pb2 as pb
 
 TICKETS_PER_PAGE_MAX: Final = 5_000
@@ -43,7 +46,8 @@ class ReadsServicer:
         reservation_id = validation.get_reservation(request)
         async with self._database.transaction() as conn:
             found = await store.reservation(conn, reservation_id)
-        if found is None:
+            is_shown = found is not None and await _may_see(conn, calling.get(), found[0])
+        if found is None or not is_shown:
             raise not_found(reasons.UNKNOWN_RESERVATION, f"there is no reservation {reservation_id}")
         return pb.GetReservationResponse(reservation=reservation_message(*found))
 
@@ -55,6 +59,7 @@ class ReadsServicer:
         behind = Position.parse(self._tokens.decode(filters, request.page_token))
         # One more than asked for tells whether there is a next page.
         async with self._database.transaction() as conn:
+            await _refuse_unless_own_list(conn, calling.get(), request.buyer_id, event_id)
             found = await store.page_of_reservations(
                 conn, buyer_id=request.buyer_id, event_id=event_id, behind=behind, size=size + 1
             )
@@ -79,6 +84,23 @@ class ReadsServicer:
                 raise not_found(reasons.UNKNOWN_EVENT, f"there is no event {event_id}")
         token = self._tokens.encode(filters, found[size - 1][0]) if len(found) > size else ""
         return pb.ListTicketsResponse(tickets=_tickets(found[:size]), next_page_token=token)
+
+
+async def _may_see(conn: Connection, caller: Caller, reservation: Reservation) -> bool:
+    if access.may_for_buyer("GetReservation", caller, reservation.buyer_id):
+        return True
+    organiser_id = await organiser_of(conn, reservation.event_id)
+    return access.may_for_organiser("GetReservation", caller, organiser_id or "")
+
+
+async def _refuse_unless_own_list(conn: Connection, caller: Caller, buyer_id: str, event_id: UUID | None) -> None:
+    """Raises CallError: of an event that is not the caller's as of one that there is not."""
+    if access.may_for_buyer("ListReservations", caller, buyer_id):
+        return
+    if event_id is None or access.ORGANISER not in caller.roles:
+        raise access.not_yours("buyer_id" if access.BUYER in caller.roles else "event_id")
+    if not access.may_for_organiser("ListReservations", caller, await organiser_of(conn, event_id) or ""):
+        raise not_found(reasons.UNKNOWN_EVENT, f"there is no event {event_id}")
 
 
 def _count_that_fits(found: Sequence[store.ReservationWithTickets]) -> int:

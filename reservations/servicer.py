@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+from chassis.callers import calling
 from chassis.errors import invalid
 from chassis.interceptor import Context
 from reservations.checks import Checks
@@ -33,7 +34,7 @@ class TicketingServicer(ReadsServicer):
         reservation_id = checks.uuid("reservation_id", request.reservation_id)
         checks.text("reason", request.reason, length_max=REASON_LENGTH_MAX)
         checks.end()
-        reservation = await self._refunds.refund(reservation_id, claim_of(request, reservation_id))
+        reservation = await self._refunds.refund(reservation_id, claim_of(request, reservation_id, calling.get()))
         return pb.RefundReservationResponse(reservation=reservation)
 
 

@@ -43,6 +43,7 @@ _GIVEN_BY_THE_SYSTEM: Final = (
     "sold_count",
     "create_time",
     "version",
+    "organiser_id",
 )
 _TERMS: Final = tuple(field.name for field in fields(Terms))
 

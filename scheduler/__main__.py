@@ -5,10 +5,12 @@ from functools import partial
 from chassis import settings
 from chassis.channels import dial
 from chassis.database import Database
+from chassis.guard import ByPeer
 from chassis.outbox import Outbox
 from chassis.publisher import Publisher
 from chassis.run import Process, run
 from chassis.soundness import Rounds
+from contract import access
 from contract.keys import EXCHANGE, REQUIRED
 from reservations.handlers.desk import Desk
 from reservations.handlers.sweeps import Sweeps
@@ -42,6 +44,7 @@ def compose(chosen: Settings) -> Process:
         name=NAME,
         settings=chosen,
         register=lambda _server: (),
+        guard=ByPeer(access.PEERS_BY_METHOD, access.OPEN, has_names=False),
         checks={"database": lambda: database.up, "broker": lambda: publisher.connected},
         open=[database.open, jobs.start],
         background=[database.run, publisher.run, outbox.run, Rounds(database, invariants.CHECKS).run],

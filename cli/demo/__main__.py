@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from chassis.bearer import bearing
 from cli import addresses, show
 from cli.demo import curtain, scenes
 from cli.demo.box_office import BoxOffice
@@ -26,7 +27,8 @@ _CHANNEL_OPTIONS: Final = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.ma
 
 async def play(console: Console, address: str) -> bool:
     """Plays against the gateway at HOST:PORT; whether the books agree in the end. Raises SceneFailed, or a group."""
-    async with grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS) as channel:
+    line = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+    async with bearing(line, addresses.token_for(address)) as channel:
         with Narrator(console) as narrator:
             office = BoxOffice.at(channel, narrator, Patience(narrator))
             # The scenes with long waits begin first and run beside the others.

@@ -27,6 +27,7 @@ def what_next(console: Console, address: str, event_id: str) -> None:
     """Prints commands that go on from here, ready to paste."""
     lines = [
         f"grpcurl -plaintext {address} list",
+        ". .run/stack.env",
         _grpcurl(address, "CatalogService/GetEvent", f'{{"event_id": "{event_id}"}}'),
         _grpcurl(
             address,
@@ -46,7 +47,8 @@ def what_next(console: Console, address: str, event_id: str) -> None:
 
 
 def _grpcurl(address: str, method: str, body: str) -> str:
-    return f"grpcurl -plaintext -d '{body}' {address} ticketrush.v1.{method}"
+    bearing = '-H "authorization: Bearer $OPERATOR_TOKEN"'
+    return f"grpcurl -plaintext {bearing} -d '{body}' {address} ticketrush.v1.{method}"
 
 
 def _reservations(summary: Summary) -> Table:

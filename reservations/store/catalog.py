@@ -34,6 +34,7 @@ class CatalogEvent:
     state: EventState
     create_time: datetime
     version: int
+    organiser_id: str
     terms: Terms
     available_count: int = 0
     held_count: int = 0
@@ -42,8 +43,8 @@ class CatalogEvent:
 
 _TERMS: Final = ", ".join(field.name for field in fields(Terms))
 _VALUES: Final = ", ".join(["%s"] * len(fields(Terms)))
-_COLUMNS: Final = f"event_id, currency, state, create_time, version, {_TERMS}"
-_TERMS_BEGIN: Final = 5
+_COLUMNS: Final = f"event_id, currency, state, create_time, version, organiser_id, {_TERMS}"
+_TERMS_BEGIN: Final = 6
 _TERMS_END: Final = _TERMS_BEGIN + len(fields(Terms))
 
 # Each connection counts in one of several slots; the sum holds.
@@ -57,13 +58,29 @@ _WITH_COUNTS: Final = f"""
 """  # noqa: S608 - constant columns
 
 
-async def insert_event(conn: Connection, event_id: UUID, currency: str, terms: Terms) -> None:
+async def insert_event(conn: Connection, event_id: UUID, organiser_id: str, currency: str, terms: Terms) -> None:
     """A new event, open, created now, in version 1."""
     await conn.execute(
-        f"""INSERT INTO event (event_id, currency, state, create_time, version, {_TERMS})
-            VALUES (%s, %s, 'OPEN', clock_timestamp(), 1, {_VALUES})""",  # noqa: S608 - constant columns
-        (event_id, currency, *astuple(terms)),
+        f"""INSERT INTO event (event_id, organiser_id, currency, state, create_time, version, {_TERMS})
+            VALUES (%s, %s, %s, 'OPEN', clock_timestamp(), 1, {_VALUES})""",  # noqa: S608 - constant columns
+        (event_id, organiser_id, currency, *astuple(terms)),
     )
+
+
+async def organiser_of(conn: Connection, event_id: UUID) -> str | None:
+    """Who created the event, "" for nobody in particular; None if there is no such event. It never changes."""
+    cursor = await conn.execute("SELECT organiser_id FROM event WHERE event_id = %s", (event_id,))
+    row = await cursor.fetchone()
+    return str(row[0]) if row else None
+
+
+async def organiser_of_reservation(conn: Connection, reservation_id: UUID) -> str | None:
+    """Who created the event of the reservation; None if there is no such reservation, or no such event."""
+    cursor = await conn.execute(
+        "SELECT organiser_id FROM reservation JOIN event USING (event_id) WHERE reservation_id = %s", (reservation_id,)
+    )
+    row = await cursor.fetchone()
+    return str(row[0]) if row else None
 
 
 async def update_event(conn: Connection, event_id: UUID, terms: Terms, state: EventState) -> None:
@@ -118,6 +135,8 @@ async def add_available(conn: Connection, event_id: UUID, count: int) -> None:
 
 
 def _event(row: tuple[Any, ...]) -> CatalogEvent:
-    event_id, currency, state, create_time, version = row[:_TERMS_BEGIN]
+    event_id, currency, state, create_time, version, organiser_id = row[:_TERMS_BEGIN]
     terms = Terms(*row[_TERMS_BEGIN:_TERMS_END])
-    return CatalogEvent(event_id, currency, EventState(state), create_time, version, terms, *row[_TERMS_END:])
+    return CatalogEvent(
+        event_id, currency, EventState(state), create_time, version, organiser_id, terms, *row[_TERMS_END:]
+    )

@@ -32,7 +32,7 @@ class Play:
         addresses = {name: stage.env[name] for name in ("GATEWAY_ADDRESS", "PROVIDER_ADDRESS")}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "cli.demo"],
-            env={**os.environ, **addresses},
+            env={**os.environ, **addresses, "TICKETRUSH_TOKEN": stage.operator_token},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from ruamel.yaml import YAML
 
-from deploy import compose, environment
+from deploy import compose, environment, issuer
 from deploy.environment import role_url
 from deploy.errors import StackError
 from deploy.services import (
@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
 PARTS: dict[str, dict[str, Any]] = COMPOSE["services"]
 BY_NAME = {service.name: service for service in SERVICES}
+ISSUER = "/etc/ticketrush/issuer"
 CONDITIONS = {MIGRATE: "service_completed_successfully"}
 
 each_service = pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
@@ -50,6 +51,9 @@ def facts() -> dict[str, str]:
         "AMQP_URL": f"amqp://{compose.BROKER_USER}:{compose.BROKER_PASSWORD}@{RABBITMQ.name}:5672/",
         "DATABASE_URL": admin,
         "PROVIDER_STORE_PATH": "/var/lib/ticketrush/provider.db",
+        "AUTH_JWKS": f"{ISSUER}/jwks.json",
+        "AUTH_ISSUER": issuer.NAME,
+        "AUTH_AUDIENCE": issuer.AUDIENCE,
     }
     known |= {role.database_url: role_url(admin, role, role.password_variable) for role in ROLES}
     return known | {service.address: f"{service.name}:{service.port}" for service in SERVICES}
@@ -89,6 +93,13 @@ def test_a_service_is_published_on_loopback_alone(service: Service) -> None:
     assert list(map(resolved, PARTS[service.name]["ports"])) == expected
 
 
+def test_the_gateway_reads_the_public_part_of_the_local_issuer_and_nothing_else_of_the_run_directory() -> None:
+    public = issuer.Issuer(Path(".run") / "issuer").public_folder
+    assert PARTS["gateway"]["volumes"] == [f"./{public}:{ISSUER}:ro"]
+    mounted = [volume for name, part in PARTS.items() for volume in part.get("volumes", []) if name != "gateway"]
+    assert not [volume for volume in mounted if volume.startswith(".")]
+
+
 def test_the_servers_are_published_on_loopback_alone_with_the_ports_of_the_table() -> None:
     for server in SERVERS:
         assert PARTS[server.name]["ports"] == [f"{LOOPBACK}::{port}" for port in server.ports.values()]
@@ -111,7 +122,8 @@ def test_images_are_pinned_and_ours_is_built_once_for_all() -> None:
 
 def test_every_part_has_time_to_stop_and_keeps_its_data_in_a_volume() -> None:
     assert all("stop_grace_period" in part for part in PARTS.values())
-    kept = {volume.partition(":")[0] for part in PARTS.values() for volume in part.get("volumes", [])}
+    mounted = {volume.partition(":")[0] for part in PARTS.values() for volume in part.get("volumes", [])}
+    kept = {volume for volume in mounted if not volume.startswith("./")}
     assert kept == COMPOSE["volumes"].keys() == {"postgres", "rabbitmq", "provider"}
 
 
@@ -144,6 +156,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in front of PATH for a `docker` of the test; the passwords of the test stay in it too."""
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(compose, "_SECRETS", tmp_path / ".env")
+    monkeypatch.setattr(compose, "_ISSUER", tmp_path / "issuer")
     return tmp_path
 
 

@@ -49,7 +49,7 @@ async def annex(stack: Stack, house: House, tmp_path_factory: pytest.TempPathFac
         own = beside(stack, run_dir, database_url=env["DATABASE_URL"], amqp_url=env["AMQP_URL"], settings=settings)
         try:
             await asyncio.to_thread(own.up, ["scheduler", "gateway"])
-            async with connected(own.address("gateway")) as channel:
+            async with connected(own.address("gateway"), own.operator_token) as channel:
                 yield Annex(own, wire, Office(channel))
         finally:
             await asyncio.to_thread(remove, own)

@@ -15,6 +15,7 @@ import psycopg
 from aio_pika.abc import AbstractChannel
 from prometheus_client.parser import text_string_to_metric_families
 
+from chassis.bearer import bearing
 from chassis.healthcheck import is_serving
 from deploy import environment
 from deploy.facts import External
@@ -159,7 +160,7 @@ async def furnished(stack: Stack, names: Collection[str]) -> AsyncIterator[House
     try:
         await asyncio.to_thread(stack.up, names)
         async with (
-            connected(stack.address("gateway")) as channel,
+            connected(stack.address("gateway"), stack.operator_token) as channel,
             connected(stack.address("provider")) as provider_channel,
         ):
             yield House(stack, channel, provider_channel)
@@ -206,9 +207,9 @@ _OPTIONS: Final = (
 )
 
 
-def connected(address: str) -> grpc.aio.Channel:
-    """A channel to one of our processes."""
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+def connected(address: str, token: str = "") -> grpc.aio.Channel:
+    """A channel to one of our processes, whose calls bear the token if there is one."""
+    return bearing(grpc.aio.insecure_channel(address, options=_OPTIONS), token)
 
 
 def _read(url: str) -> str:

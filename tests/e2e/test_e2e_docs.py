@@ -26,6 +26,7 @@ def walk_through() -> str:
 
 async def test_the_walk_through_of_the_readme_does_what_it_says(house: House) -> None:
     script = walk_through().replace("127.0.0.1:50051", house.stack.address("gateway"))
+    script = script.replace(".run/stack.env", str(house.stack.run_dir / "stack.env"))
     assert house.stack.address("gateway") in script
     shell = await asyncio.create_subprocess_exec("bash", "-c", script, cwd=ROOT, stdout=PIPE, stderr=STDOUT)
     async with asyncio.timeout(TYPED_WITHIN_S):

@@ -122,7 +122,7 @@ def test_the_memory_of_what_is_pending_is_bounded(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("gateway.pending.ENTRIES_MAX", 2)
     pending: Pending[pb.Payment] = Pending()
     for payment_id in "abc":
-        pending.add(payment_id, pb.Payment(payment_id=payment_id))
+        pending.add(payment_id, "ada", pb.Payment(payment_id=payment_id))
     assert [pending.find(payment_id) is not None for payment_id in "abc"] == [False, True, True]
 
 
@@ -130,12 +130,12 @@ def test_what_is_never_decided_is_forgotten_in_the_end(monkeypatch: pytest.Monke
     now_s = 1_000.0
     monkeypatch.setattr("gateway.pending.time.monotonic", lambda: now_s)
     pending: Pending[pb.Payment] = Pending()
-    pending.add("a", pb.Payment())
+    pending.add("a", "ada", pb.Payment())
     now_s += AGE_MAX_S + 1
     assert pending.find("a") is None
 
 
 def test_what_was_accepted_first_under_an_id_stays() -> None:
     pending: Pending[pb.Payment] = Pending()
-    first = pending.add("a", pb.Payment(amount_minor=1))
-    assert pending.add("a", pb.Payment(amount_minor=2)) is first
+    first = pending.add("a", "ada", pb.Payment(amount_minor=1))
+    assert pending.add("a", "ada", pb.Payment(amount_minor=2)) is first

@@ -14,6 +14,7 @@ from google.rpc.status_pb2 import Status
 
 import loadgen
 from chassis.errors import invalid, overloaded
+from chassis.guard import Unguarded
 from chassis.interceptor import CallInterceptor
 from loadgen import Call, Load
 
@@ -44,7 +45,7 @@ async def served(answer: Answer) -> AsyncIterator[str]:
     async def say(request: bytes, _: object) -> bytes:
         return await answer(request)
 
-    server = grpc.aio.server(interceptors=[CallInterceptor()])
+    server = grpc.aio.server(interceptors=[CallInterceptor(Unguarded())])
     server.add_registered_method_handlers("tests.Echo", {"Say": grpc.unary_unary_rpc_method_handler(say)})
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
@@ -164,3 +165,36 @@ async def test_a_call_that_is_not_answered_in_time_is_told_as_that(program: Path
         load = Load(addresses=[address], methods=[METHOD], requests=[b""], seconds=1, in_flight=1, timeout_s=0.2)
         [call] = await poured(program, load)
     assert call.code == "DEADLINE_EXCEEDED"
+
+
+async def test_every_call_bears_the_token_and_nobody_sees_it_in_the_list_of_processes(
+    program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(loadgen.TOKEN_VARIABLE, "another's")
+    seen: list[object] = []
+    arguments: list[bytes] = []
+
+    async def say(request: bytes, context: grpc.aio.ServicerContext) -> bytes:  # type: ignore[type-arg]
+        seen.append(dict(context.invocation_metadata() or ()).get("authorization"))
+        arguments.extend(_arguments_of_children())
+        return request
+
+    server = grpc.aio.server()
+    server.add_registered_method_handlers("tests.Echo", {"Say": grpc.unary_unary_rpc_method_handler(say)})
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    try:
+        for token in ("secret", ""):
+            load = Load([address], [METHOD], [b""] * 2, seconds=30, in_flight=1, token=token)
+            assert [call.code for call in await poured(program, load)] == ["OK", "OK"]
+            assert "secret" not in repr(load)
+    finally:
+        await server.stop(None)
+    assert seen == ["Bearer secret"] * 2 + [None] * 2
+    assert any(str(program).encode() in line for line in arguments)
+    assert not any(b"secret" in line for line in arguments)
+
+
+def _arguments_of_children() -> list[bytes]:
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    return [Path(f"/proc/{child}/cmdline").read_bytes() for child in children]

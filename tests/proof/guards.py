@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.proof.guard import Guard, problem_of
+from tests.proof.guards_at_the_doors import DOORS
 from tests.proof.guards_between_processes import ADMISSION, CLOCK, MESSAGES, PAYMENTS
 from tests.proof.guards_in_reservations import DATABASE, TICKETS_AND_MONEY
 
-GUARDS: Final = (*TICKETS_AND_MONEY, *DATABASE, *PAYMENTS, *MESSAGES, *ADMISSION, *CLOCK)
+GUARDS: Final = (*TICKETS_AND_MONEY, *DATABASE, *PAYMENTS, *MESSAGES, *ADMISSION, *CLOCK, *DOORS)
 ROOT: Final = Path(__file__).parents[2]
 TRIAL_TIMEOUT_S: Final = 240
 # pytest: the tests ran, and some failed.

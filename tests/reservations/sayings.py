@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from chassis.callers import ANYBODY
 from gateway import commands
 from reservations.handlers.opening import Opening
 from reservations.organiser_requests import Claim, claim_of
@@ -57,7 +58,7 @@ def claim(reservation_id: str | UUID, request_id: str = "") -> Claim:
     request = pb.RefundReservationRequest(
         request_id=request_id or str(uuid4()), reservation_id=str(reservation_id), reason="the singer is ill"
     )
-    return claim_of(request, UUID(str(reservation_id)))
+    return claim_of(request, UUID(str(reservation_id)), ANYBODY)
 
 
 def opening(reservation_id: UUID | str, amount_minor: int = 0, buyer_id: str = ANN) -> Opening:

@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from chassis.callers import ANYBODY
 from chassis.database import Database
 from reservations.organiser_requests import claim_of
 from tests.reservations.organiser import (
@@ -107,7 +108,7 @@ def test_two_calls_are_different_even_with_the_same_body() -> None:
     subject_id = uuid4()
     cancel = pb.CancelEventRequest(request_id=new_id(), event_id=str(subject_id), reason="rain")
     refund = RefundReservationRequest.FromString(cancel.SerializeToString())
-    assert claim_of(cancel, subject_id) != claim_of(refund, subject_id)
+    assert claim_of(cancel, subject_id, ANYBODY) != claim_of(refund, subject_id, ANYBODY)
 
 
 async def test_a_refused_request_leaves_its_request_id_free(catalog: CatalogStub) -> None:

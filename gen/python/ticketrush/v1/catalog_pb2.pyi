@@ -74,6 +74,7 @@ class Event(_message.Message):
     SOLD_COUNT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    ORGANISER_ID_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """UUID, given by the system."""
     name: _builtins.str
@@ -94,6 +95,8 @@ class Event(_message.Message):
     """Tickets sold. Given by the system."""
     version: _builtins.int
     """Grows with each change of the event itself. Given by the system."""
+    organiser_id: _builtins.str
+    """Who created it, by the subject of the token; only he and operators may change it. Given by the system."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the doors open; optional."""
@@ -142,10 +145,11 @@ class Event(_message.Message):
         sold_count: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
+        organiser_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "hold_duration", b"hold_duration", "instalment_hold", b"instalment_hold", "payment_grace", b"payment_grace", "sale_end_time", b"sale_end_time", "sale_start_time", b"sale_start_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_count", b"available_count", "create_time", b"create_time", "currency", b"currency", "event_id", b"event_id", "held_count", b"held_count", "hold_duration", b"hold_duration", "instalment_hold", b"instalment_hold", "max_tickets_per_buyer", b"max_tickets_per_buyer", "name", b"name", "payment_grace", b"payment_grace", "sale_end_time", b"sale_end_time", "sale_start_time", b"sale_start_time", "sold_count", b"sold_count", "start_time", b"start_time", "state", b"state", "venue", b"venue", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_count", b"available_count", "create_time", b"create_time", "currency", b"currency", "event_id", b"event_id", "held_count", b"held_count", "hold_duration", b"hold_duration", "instalment_hold", b"instalment_hold", "max_tickets_per_buyer", b"max_tickets_per_buyer", "name", b"name", "organiser_id", b"organiser_id", "payment_grace", b"payment_grace", "sale_end_time", b"sale_end_time", "sale_start_time", b"sale_start_time", "sold_count", b"sold_count", "start_time", b"start_time", "state", b"state", "venue", b"venue", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,10 +7,15 @@ Ids are UUID strings. Money is an integer in the minor unit of an ISO 4217 curre
 instant, one that ends in `_hold`, `_grace`, `_duration` or is called `wait` is a span.
 
 Errors. Every error status carries one `google.rpc.ErrorInfo` with domain `ticketrush` and a stable reason.
+Every call may end with UNAUTHENTICATED (TOKEN_MISSING, TOKEN_EXPIRED, TOKEN_INVALID) and PERMISSION_DENIED (NOT_ALLOWED).
 INVALID_ARGUMENT adds `google.rpc.BadRequest` naming each wrong field; RESOURCE_EXHAUSTED adds `google.rpc.RetryInfo`.
 UNAVAILABLE and DEADLINE_EXCEEDED on a write say that the outcome is unknown: send the same request again, with the same
 request_id. So does a CANCELLED that the caller did not ask for: a call that reaches a gateway in the moment in which it
 stops may end so.
+
+Callers. Every call bears a token, in the metadata `authorization: Bearer JWT`, whose roles say what may be called. A buyer's
+`buyer_id` is the subject of his token. What belongs to others is answered as if it did not exist. docs/security.md has the
+table.
 
 Retries. Every write takes a `request_id`, a UUID that the caller makes once per intention. The same request_id names the
 same thing for ever: sending it again has no second effect, and the answer shows that thing as it is now. The same
@@ -307,7 +312,8 @@ class Payment(_message.Message):
     """Where the payment is now."""
     decline_reason: _builtins.str
     """One of UNKNOWN_RESERVATION, HOLD_ENDED, NOT_YOUR_RESERVATION, AMOUNT_ABOVE_DUE, NOTHING_DUE, TOO_MANY_PAYMENTS, CARD_DECLINED,
-    INSUFFICIENT_FUNDS, UNKNOWN_PAYMENT_METHOD, PROVIDER_UNAVAILABLE; empty unless REJECTED.
+    INSUFFICIENT_FUNDS, UNKNOWN_PAYMENT_METHOD, PROVIDER_UNAVAILABLE; empty unless REJECTED. NOT_YOUR_RESERVATION is told to
+    operators alone: buyers are told UNKNOWN_RESERVATION.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

@@ -152,8 +152,10 @@ class TicketingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListReservations(self, request, context):
-        """Lists reservations, the newest first: of a buyer, of an event, of both, or (for operators) all.
-        Errors: INVALID_ARGUMENT (also for a page_token that was not given by this call's own filters), UNAVAILABLE.
+        """Lists reservations, the newest first: of a buyer, of an event, of both, or (for operators) all. A buyer names himself, an
+        organiser one of his events.
+        Errors: INVALID_ARGUMENT (also for a page_token that was not given by this call's own filters), NOT_FOUND (UNKNOWN_EVENT, to
+        an organiser who has no such event), UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

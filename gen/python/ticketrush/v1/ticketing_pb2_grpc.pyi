@@ -7,10 +7,15 @@ Ids are UUID strings. Money is an integer in the minor unit of an ISO 4217 curre
 instant, one that ends in `_hold`, `_grace`, `_duration` or is called `wait` is a span.
 
 Errors. Every error status carries one `google.rpc.ErrorInfo` with domain `ticketrush` and a stable reason.
+Every call may end with UNAUTHENTICATED (TOKEN_MISSING, TOKEN_EXPIRED, TOKEN_INVALID) and PERMISSION_DENIED (NOT_ALLOWED).
 INVALID_ARGUMENT adds `google.rpc.BadRequest` naming each wrong field; RESOURCE_EXHAUSTED adds `google.rpc.RetryInfo`.
 UNAVAILABLE and DEADLINE_EXCEEDED on a write say that the outcome is unknown: send the same request again, with the same
 request_id. So does a CANCELLED that the caller did not ask for: a call that reaches a gateway in the moment in which it
 stops may end so.
+
+Callers. Every call bears a token, in the metadata `authorization: Bearer JWT`, whose roles say what may be called. A buyer's
+`buyer_id` is the subject of his token. What belongs to others is answered as if it did not exist. docs/security.md has the
+table.
 
 Retries. Every write takes a `request_id`, a UUID that the caller makes once per intention. The same request_id names the
 same thing for ever: sending it again has no second effect, and the answer shows that thing as it is now. The same
@@ -83,8 +88,10 @@ class TicketingServiceStub:
     Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_RESERVATION), UNAVAILABLE.
     """
     ListReservations: _grpc.UnaryUnaryMultiCallable[_ticketing_pb2.ListReservationsRequest, _ticketing_pb2.ListReservationsResponse]
-    """Lists reservations, the newest first: of a buyer, of an event, of both, or (for operators) all.
-    Errors: INVALID_ARGUMENT (also for a page_token that was not given by this call's own filters), UNAVAILABLE.
+    """Lists reservations, the newest first: of a buyer, of an event, of both, or (for operators) all. A buyer names himself, an
+    organiser one of his events.
+    Errors: INVALID_ARGUMENT (also for a page_token that was not given by this call's own filters), NOT_FOUND (UNKNOWN_EVENT, to
+    an organiser who has no such event), UNAVAILABLE.
     """
     GetPayment: _grpc.UnaryUnaryMultiCallable[_ticketing_pb2.GetPaymentRequest, _ticketing_pb2.GetPaymentResponse]
     """Shows one payment. A payment this gateway accepted but that is not yet stored reads as PENDING.
@@ -154,8 +161,10 @@ class TicketingServiceAsyncStub(TicketingServiceStub):
     Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_RESERVATION), UNAVAILABLE.
     """
     ListReservations: _aio.UnaryUnaryMultiCallable[_ticketing_pb2.ListReservationsRequest, _ticketing_pb2.ListReservationsResponse]  # type: ignore[assignment]
-    """Lists reservations, the newest first: of a buyer, of an event, of both, or (for operators) all.
-    Errors: INVALID_ARGUMENT (also for a page_token that was not given by this call's own filters), UNAVAILABLE.
+    """Lists reservations, the newest first: of a buyer, of an event, of both, or (for operators) all. A buyer names himself, an
+    organiser one of his events.
+    Errors: INVALID_ARGUMENT (also for a page_token that was not given by this call's own filters), NOT_FOUND (UNKNOWN_EVENT, to
+    an organiser who has no such event), UNAVAILABLE.
     """
     GetPayment: _aio.UnaryUnaryMultiCallable[_ticketing_pb2.GetPaymentRequest, _ticketing_pb2.GetPaymentResponse]  # type: ignore[assignment]
     """Shows one payment. A payment this gateway accepted but that is not yet stored reads as PENDING.
@@ -258,8 +267,10 @@ class TicketingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ticketing_pb2.ListReservationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ticketing_pb2.ListReservationsResponse, _abc.Awaitable[_ticketing_pb2.ListReservationsResponse]]:
-        """Lists reservations, the newest first: of a buyer, of an event, of both, or (for operators) all.
-        Errors: INVALID_ARGUMENT (also for a page_token that was not given by this call's own filters), UNAVAILABLE.
+        """Lists reservations, the newest first: of a buyer, of an event, of both, or (for operators) all. A buyer names himself, an
+        organiser one of his events.
+        Errors: INVALID_ARGUMENT (also for a page_token that was not given by this call's own filters), NOT_FOUND (UNKNOWN_EVENT, to
+        an organiser who has no such event), UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
