@@ -13,7 +13,6 @@ import grpc
 import psycopg
 
 from chaos.proxy import Proxy
-from chassis.healthcheck import is_serving
 from deploy import environment
 from deploy.errors import StackError
 from deploy.facts import External
@@ -76,7 +75,7 @@ class System:
     def provider(self) -> "PaymentProviderServiceAsyncStub":
         """The card processor itself, for its statement."""
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self.stack.address("provider"))
+            self._channel = self.stack.channel("provider")
         stub: PaymentProviderServiceAsyncStub = PaymentProviderServiceStub(self._channel)
         return stub
 
@@ -178,7 +177,7 @@ class System:
 
     async def serves(self, name: str) -> bool:
         """What the service's own health says, asked without a proxy."""
-        return await asyncio.to_thread(is_serving, self.stack.address(name), 1.0)
+        return await asyncio.to_thread(self.stack.is_serving, name, 1.0)
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
@@ -192,6 +191,8 @@ class System:
         run_dir = self.run_dir / "twin"
         run_dir.mkdir()
         environment.write(run_dir / "secrets.env", environment.passwords(self.run_dir / "secrets.env"))
+        # One CA: the twins call the others, and are called by them.
+        shutil.copytree(self.run_dir / "tls", run_dir / "tls")
         servers = External(database_url=self.env["DATABASE_URL"], amqp_url=self.env["AMQP_URL"])
         twin = self.twin = Stack(
             run_dir, settings={name: self._settings.get(name, {}) for name in names}, external=servers

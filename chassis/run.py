@@ -7,14 +7,15 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import grpc
 import uvloop
 
 from chassis import logs, metrics
 from chassis.admission import Admission
-from chassis.server import Check, Health, build
-from chassis.settings import PREFIX, Settings, stop_misconfigured
+from chassis.server import WITHIN, Check, Health, build
+from chassis.settings import PREFIX, PublicSettings, Settings, stop_misconfigured
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +64,14 @@ async def _live(compose: Callable[[], Process]) -> None:
     for prepare in process.open:
         await prepare()
     health = Health(process.checks)
-    server, services = build(process.register, health, process.admission)
+    is_public = isinstance(process.settings, PublicSettings)
+    server, services = build(process.register, health, process.admission, options=() if is_public else WITHIN)
     with _listening_on("LISTEN_ADDRESS", process.settings.listen_address):
-        port = server.add_insecure_port(process.settings.listen_address)
+        port = _listen(server, process.settings)
+    # Admission asks as callers do, but has no certificate by which to know this port.
+    own_door = f"unix-abstract:ticketrush-{uuid4()}"
+    if process.admission:
+        server.add_insecure_port(own_door)
     with _listening_on("METRICS_ADDRESS", process.settings.metrics_address):
         metrics.serve(process.settings.metrics_address)
     await health.begin(services)
@@ -75,13 +81,19 @@ async def _live(compose: Callable[[], Process]) -> None:
     gc.set_threshold(COLLECT_EVERY)
     await server.start()
     if process.admission:
-        host, _, _ = process.settings.listen_address.rpartition(":")
-        tasks.append(asyncio.create_task(process.admission.run(f"{host}:{port}"), name="admission"))
+        tasks.append(asyncio.create_task(process.admission.run(own_door), name="admission"))
     log.info("listening", extra={"port": port, "metrics": process.settings.metrics_address})
     try:
         await _until_stopped(stop, tasks)
     finally:
         await _stop(process, health, server, tasks)
+
+
+def _listen(server: grpc.aio.Server, chosen: Settings) -> int:
+    """Opens the port; returns its number."""
+    if chosen.port_tls is None:
+        return server.add_insecure_port(chosen.listen_address)
+    return server.add_secure_port(chosen.listen_address, chosen.port_tls.server_credentials())
 
 
 @contextmanager

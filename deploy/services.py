@@ -5,6 +5,7 @@ It feeds the local stack and `.run/stack.env`; `tests/deploy/test_compose.py` ho
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -19,7 +20,8 @@ class Service:
     """A process started by `python -m NAME`.
 
     `settings` says where the value of each setting of its own comes from: setting (without prefix) -> fact. Facts are
-    the lines of `.run/stack.env`. LISTEN_ADDRESS and METRICS_ADDRESS, which every service has, are not repeated here.
+    the lines of `.run/stack.env`. LISTEN_ADDRESS, METRICS_ADDRESS and TLS_*, which every service has, are not repeated
+    here. The port of one that `is_public` is for everybody, and does not ask for a certificate.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Service:
     metrics_port: int
     depends_on: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    is_public: bool = False
 
     @property
     def address(self) -> str:
@@ -128,14 +131,29 @@ SERVICES: Final = (
             "RESERVATIONS_ADDRESS": "RESERVATIONS_ADDRESS",
             "PAYMENTS_ADDRESS": "PAYMENTS_ADDRESS",
         },
+        is_public=True,
     ),
 )
 
 GATEWAY_PORT: Final = next(service.port for service in SERVICES if service.name == "gateway")
+OPERATOR: Final = "operator"
+# Who has a certificate: each service, and people with their tools.
+IDENTITIES: Final = (*(service.name for service in SERVICES), OPERATOR)
+# The fact that says where the certificates are.
+TLS_DIR: Final = "TLS_DIR"
+TLS_SETTINGS: Final = ("TLS_CERT", "TLS_KEY", "TLS_CA")
 NAMES: Final = tuple(part.name for part in (*SERVERS, *SERVICES))
 
 
 def settings(service: Service, facts: Mapping[str, str]) -> dict[str, str]:
     """The environment variables of a service that listens where `facts` says. Raises KeyError for a missing fact."""
     sources = {"LISTEN_ADDRESS": service.address, "METRICS_ADDRESS": service.metrics_address, **service.settings}
-    return {SETTING_PREFIX + setting: facts[fact] for setting, fact in sources.items()}
+    tls = zip(TLS_SETTINGS, certificate_files(Path(facts[TLS_DIR]), service.name), strict=True)
+    return {SETTING_PREFIX + setting: facts[fact] for setting, fact in sources.items()} | {
+        SETTING_PREFIX + setting: str(file) for setting, file in tls
+    }
+
+
+def certificate_files(folder: Path, name: str) -> tuple[Path, Path, Path]:
+    """Of an identity: its certificate, its key, and the certificate of the CA that it trusts."""
+    return folder / name / "cert.pem", folder / name / "key.pem", folder / name / "ca.pem"

@@ -19,7 +19,7 @@ from gateway.waiters import Waiters
 from gateway.watches import Watches
 
 
-class Settings(settings.Settings):
+class Settings(settings.PublicSettings):
     """Where the broker is, and the services that own what the gateway shows."""
 
     amqp_url: settings.AmqpUrl
@@ -29,7 +29,9 @@ class Settings(settings.Settings):
 
 def compose(chosen: Settings) -> Process:
     """The gateway's parts, put together; within the loop that will run them."""
-    owners = Owners(reservations_address=chosen.reservations_address, payments_address=chosen.payments_address)
+    owners = Owners(
+        reservations_address=chosen.reservations_address, payments_address=chosen.payments_address, tls=chosen.tls
+    )
     reads = Reads(owners)
     hub = Hub(reads.tickets)
     waiters = Waiters()

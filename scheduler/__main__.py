@@ -35,7 +35,7 @@ def compose(chosen: Settings) -> Process:
     publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME)
     # Its relay says what any scheduler wrote and did not get to say.
     outbox = Outbox(database, publisher)
-    channel = dial(chosen.payments_address)
+    channel = dial(chosen.payments_address, tls=chosen.tls, peer="payments")
     jobs = Jobs(Sweeps(Desk(database, outbox)), PaymentsServiceStub(channel))
     return Process(
         name=NAME,
