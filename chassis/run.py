@@ -67,7 +67,7 @@ async def _live(compose: Callable[[], Process]) -> None:
     is_public = isinstance(process.settings, PublicSettings)
     server, services = build(process.register, health, process.admission, options=() if is_public else WITHIN)
     with _listening_on("LISTEN_ADDRESS", process.settings.listen_address):
-        port = _listen(server, process.settings)
+        port = listen(server, process.settings)
     # Admission asks as callers do, but has no certificate by which to know this port.
     own_door = f"unix-abstract:ticketrush-{uuid4()}"
     if process.admission:
@@ -89,7 +89,7 @@ async def _live(compose: Callable[[], Process]) -> None:
         await _stop(process, health, server, tasks)
 
 
-def _listen(server: grpc.aio.Server, chosen: Settings) -> int:
+def listen(server: grpc.aio.Server, chosen: Settings) -> int:
     """Opens the port; returns its number."""
     if chosen.port_tls is None:
         return server.add_insecure_port(chosen.listen_address)

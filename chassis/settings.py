@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, NoReturn, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -25,6 +25,12 @@ def _amqp_url(value: str) -> str:
     if parts.scheme not in {"amqp", "amqps"} or not parts.hostname:
         raise ValueError("must be amqp://USER:PASSWORD@HOST:PORT/ or amqps://...")
     _ = parts.port  # a ValueError of its own says what is wrong
+    # What the library makes of amqps:// is said by the URL's query, all but the switch that turns it into nothing.
+    given = dict(parse_qsl(parts.query))
+    if given.get("no_verify_ssl", "0") != "0":
+        raise ValueError("must not have no_verify_ssl: name the CA of the broker with cafile=PATH instead")
+    if (file := given.get("cafile")) is not None and not Path(file).is_file():
+        raise ValueError(f"has cafile={file}, which is no file")
     return value
 
 
@@ -45,9 +51,9 @@ def _log_level(value: str) -> str:
 Address = Annotated[str, AfterValidator(host_and_port)]
 """`HOST:PORT`; port 0 lets the system choose."""
 AmqpUrl = Annotated[str, AfterValidator(_amqp_url)]
-"""Of a broker."""
+"""Of a broker; that of `amqps://` is known by the CA in `?cafile=PATH`, else by those of the system."""
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
-"""Of a PostgreSQL, or its `key=value` connection string."""
+"""Of a PostgreSQL, or its `key=value` connection string; with `sslmode=verify-full&sslrootcert=PATH` by TLS."""
 LogLevel = Annotated[str, AfterValidator(_log_level)]
 """The name of a level of `logging`."""
 File = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
