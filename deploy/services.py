@@ -80,6 +80,8 @@ POSTGRES: Final = Server("postgres", {"postgres": 5432})
 RABBITMQ: Final = Server("rabbitmq", {"rabbitmq": 5672, "rabbitmq_management": 15672})
 SERVERS: Final = (POSTGRES, RABBITMQ)
 MIGRATE: Final = "migrate"
+# In containers a job of its own; on one machine `up` itself makes them.
+CERTIFICATES: Final = "certificates"
 
 # Owners before those who are granted something on what they own.
 ROLES: Final = (
@@ -90,19 +92,19 @@ ROLES: Final = (
 
 # In the order of starting; stopping is the reverse.
 SERVICES: Final = (
-    Service("provider", 50055, 9105, settings={"STORE_PATH": "PROVIDER_STORE_PATH"}),
+    Service("provider", 50055, 9105, depends_on=(CERTIFICATES,), settings={"STORE_PATH": "PROVIDER_STORE_PATH"}),
     Service(
         "reservations",
         50052,
         9102,
-        depends_on=("postgres", "rabbitmq", MIGRATE),
+        depends_on=(CERTIFICATES, "postgres", "rabbitmq", MIGRATE),
         settings={"AMQP_URL": "AMQP_URL", "DATABASE_URL": "RESERVATIONS_DATABASE_URL"},
     ),
     Service(
         "payments",
         50053,
         9103,
-        depends_on=("postgres", "rabbitmq", MIGRATE, "provider", "reservations"),
+        depends_on=(CERTIFICATES, "postgres", "rabbitmq", MIGRATE, "provider", "reservations"),
         settings={
             "AMQP_URL": "AMQP_URL",
             "DATABASE_URL": "PAYMENTS_DATABASE_URL",
@@ -114,7 +116,7 @@ SERVICES: Final = (
         "scheduler",
         50054,
         9104,
-        depends_on=("postgres", "rabbitmq", MIGRATE, "payments"),
+        depends_on=(CERTIFICATES, "postgres", "rabbitmq", MIGRATE, "payments"),
         settings={
             "AMQP_URL": "AMQP_URL",
             "DATABASE_URL": "SCHEDULER_DATABASE_URL",
@@ -125,7 +127,7 @@ SERVICES: Final = (
         "gateway",
         50051,
         9101,
-        depends_on=("rabbitmq", "reservations", "payments"),
+        depends_on=(CERTIFICATES, "rabbitmq", "reservations", "payments"),
         settings={
             "AMQP_URL": "AMQP_URL",
             "RESERVATIONS_ADDRESS": "RESERVATIONS_ADDRESS",
