@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -22,6 +24,7 @@ from tests.chassis.broker import until
 from tests.chassis.certificates import Office
 
 CALL_TIMEOUT_S: Final = 5.0
+CHECK_TIMEOUT_S: Final = 20.0
 METHOD: Final = "/test.Names/Peer"
 OK: Final = grpc.StatusCode.OK
 AGE: Final = timedelta(days=1)
@@ -263,3 +266,35 @@ async def test_health_is_asked_with_a_certificate(office: Office) -> None:
         await until(lambda: says(credentials=credentials, peer="payments"))
         assert not await says(credentials=credentials, peer="gateway")
         assert not await says()
+
+
+def asked(address: str, *arguments: str, **variables: Path) -> int:
+    """The exit code of the health check, as a container asks itself."""
+    env = os.environ | {f"TICKETRUSH_{name}": str(value) for name, value in variables.items()}
+    command = [sys.executable, "-m", "chassis.healthcheck", *arguments[:-1], address, arguments[-1]]
+    return subprocess.run(command, env=env, timeout=CHECK_TIMEOUT_S, check=False).returncode
+
+
+async def test_a_service_asks_itself_with_its_own_certificate(office: Office) -> None:
+    async with serving(within(office)) as address:
+        cert, key, ca = office.files("payments")
+
+        async def says_so() -> bool:
+            return await asyncio.to_thread(asked, address, "payments", TLS_CERT=cert, TLS_KEY=key, TLS_CA=ca) == 0
+
+        await until(says_so)
+        assert await asyncio.to_thread(asked, address, "payments") == 1
+
+
+async def test_the_public_port_is_asked_by_the_certificate_that_it_shows(office: Office) -> None:
+    office.issue("tickets.example")
+    cert, key, _ = office.files("tickets.example")
+    here = "127.0.0.1:0"
+    chosen = PublicSettings(listen_address=here, metrics_address=here, public_tls_cert=cert, public_tls_key=key)
+    async with serving(chosen) as address:
+
+        async def says_so() -> bool:
+            return await asyncio.to_thread(asked, address, "--public", "tickets.example", PUBLIC_TLS_CERT=cert) == 0
+
+        await until(says_so)
+        assert await asyncio.to_thread(asked, address, "--public", "other.example", PUBLIC_TLS_CERT=cert) == 1
