@@ -7,6 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import grpc
 import uvloop
@@ -14,8 +15,8 @@ import uvloop
 from chassis import logs, metrics
 from chassis.admission import Admission
 from chassis.guard import Guard
-from chassis.server import Check, Health, build
-from chassis.settings import PREFIX, Settings, stop_misconfigured
+from chassis.server import WITHIN, Check, Health, build
+from chassis.settings import PREFIX, PublicSettings, Settings, stop_misconfigured
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +66,15 @@ async def _live(compose: Callable[[], Process]) -> None:
     for prepare in process.open:
         await prepare()
     health = Health(process.checks)
-    server, services = build(process.register, health, process.admission, process.guard)
+    is_public = isinstance(process.settings, PublicSettings)
+    options = () if is_public else WITHIN
+    server, services = build(process.register, health, process.admission, process.guard, options=options)
     with _listening_on("LISTEN_ADDRESS", process.settings.listen_address):
-        port = server.add_insecure_port(process.settings.listen_address)
+        port = listen(server, process.settings)
+    # Admission asks as callers do, but has no certificate by which to know this port.
+    own_door = f"unix-abstract:ticketrush-{uuid4()}"
+    if process.admission:
+        server.add_insecure_port(own_door)
     with _listening_on("METRICS_ADDRESS", process.settings.metrics_address):
         metrics.serve(process.settings.metrics_address)
     await health.begin(services)
@@ -77,13 +84,19 @@ async def _live(compose: Callable[[], Process]) -> None:
     gc.set_threshold(COLLECT_EVERY)
     await server.start()
     if process.admission:
-        host, _, _ = process.settings.listen_address.rpartition(":")
-        tasks.append(asyncio.create_task(process.admission.run(f"{host}:{port}"), name="admission"))
+        tasks.append(asyncio.create_task(process.admission.run(own_door), name="admission"))
     log.info("listening", extra={"port": port, "metrics": process.settings.metrics_address})
     try:
         await _until_stopped(stop, tasks)
     finally:
         await _stop(process, health, server, tasks)
+
+
+def listen(server: grpc.aio.Server, chosen: Settings) -> int:
+    """Opens the port; returns its number."""
+    if chosen.port_tls is None:
+        return server.add_insecure_port(chosen.listen_address)
+    return server.add_secure_port(chosen.listen_address, chosen.port_tls.server_credentials())
 
 
 @contextmanager

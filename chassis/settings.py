@@ -3,15 +3,18 @@
 import logging
 import sys
 from collections.abc import Callable
-from typing import Annotated, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, ClassVar, NoReturn, Self, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import AfterValidator, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chassis.addresses import host_and_port, is_loopback
+from chassis.tls import Tls, UnusableCertificateError
 
 PREFIX = "TICKETRUSH_"
 EXIT_CODE_MISCONFIGURED = 2
@@ -22,6 +25,12 @@ def _amqp_url(value: str) -> str:
     if parts.scheme not in {"amqp", "amqps"} or not parts.hostname:
         raise ValueError("must be amqp://USER:PASSWORD@HOST:PORT/ or amqps://...")
     _ = parts.port  # a ValueError of its own says what is wrong
+    # What the library makes of amqps:// is said by the URL's query, all but the switch that turns it into nothing.
+    given = dict(parse_qsl(parts.query))
+    if given.get("no_verify_ssl", "0") != "0":
+        raise ValueError("must not have no_verify_ssl: name the CA of the broker with cafile=PATH instead")
+    if (file := given.get("cafile")) is not None and not Path(file).is_file():
+        raise ValueError(f"has cafile={file}, which is no file")
     return value
 
 
@@ -42,11 +51,13 @@ def _log_level(value: str) -> str:
 Address = Annotated[str, AfterValidator(host_and_port)]
 """`HOST:PORT`; port 0 lets the system choose."""
 AmqpUrl = Annotated[str, AfterValidator(_amqp_url)]
-"""Of a broker."""
+"""Of a broker; that of `amqps://` is known by the CA in `?cafile=PATH`, else by those of the system."""
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
-"""Of a PostgreSQL, or its `key=value` connection string."""
+"""Of a PostgreSQL, or its `key=value` connection string; with `sslmode=verify-full&sslrootcert=PATH` by TLS."""
 LogLevel = Annotated[str, AfterValidator(_log_level)]
 """The name of a level of `logging`."""
+File = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+"""Its path; an empty one stands for none."""
 
 
 def is_for_this_machine(address: str) -> bool:
@@ -55,13 +66,95 @@ def is_for_this_machine(address: str) -> bool:
 
 
 class Settings(BaseSettings):
-    """What every service needs. A service adds its own fields in its `__main__`."""
+    """What every service needs. A service adds its own fields in its `__main__`.
+
+    `tls_cert`, `tls_key` and `tls_ca` are PEM files: who we are to other services, and the CA by which we know them.
+    All three or none; none only where nothing leaves this machine.
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+    # Of those that are reached, or reach others, by links between services.
+    _not_within: ClassVar[frozenset[str]] = frozenset({"metrics_address"})
 
     listen_address: Address
     metrics_address: Address
     log_level: LogLevel = "INFO"
+    tls_cert: File = None
+    tls_key: File = None
+    tls_ca: File = None
+
+    @cached_property
+    def tls(self) -> Tls | None:
+        """Our identity among the services; None without one. Raises UnusableCertificateError."""
+        if self.tls_cert is None or self.tls_key is None or self.tls_ca is None:
+            return None
+        return Tls(self.tls_cert, self.tls_key, self.tls_ca)
+
+    @property
+    def port_tls(self) -> Tls | None:
+        """What callers of our port are shown, and whether they must show something too; None for plaintext."""
+        return self.tls
+
+    @model_validator(mode="after")
+    def _links_are_private(self) -> Self:
+        _check_together(self, "tls_cert", "tls_key", "tls_ca")
+        try:
+            tls = self.tls
+        except UnusableCertificateError as error:
+            raise ValueError(f"{PREFIX}TLS_CERT, _KEY, _CA: {error}") from error
+        names = [name for name in type(self).model_fields if name.endswith("_address")]
+        outside = [
+            f"{PREFIX}{name.upper()} {getattr(self, name)}"
+            for name in names
+            if name not in self._not_within and not is_for_this_machine(getattr(self, name))
+        ]
+        if outside and tls is None:
+            raise ValueError(
+                f"links between services leave this machine ({', '.join(outside)}) and would be open to all: set "
+                f"{PREFIX}TLS_CERT, {PREFIX}TLS_KEY and {PREFIX}TLS_CA, or use 127.0.0.1"
+            )
+        return self
+
+
+class PublicSettings(Settings):
+    """Of a service whose port is for everybody: callers show no certificate, and are shown `public_tls_cert`.
+
+    `public_plaintext` leaves that port open to be read and changed on the way by anybody in between: for where
+    something else keeps them out.
+    """
+
+    _not_within: ClassVar[frozenset[str]] = frozenset({"metrics_address", "listen_address"})
+
+    public_tls_cert: File = None
+    public_tls_key: File = None
+    public_plaintext: bool = False
+
+    @cached_property
+    def port_tls(self) -> Tls | None:
+        if self.public_tls_cert is None or self.public_tls_key is None:
+            return None
+        return Tls(self.public_tls_cert, self.public_tls_key)
+
+    @model_validator(mode="after")
+    def _port_is_private(self) -> Self:
+        _check_together(self, "public_tls_cert", "public_tls_key")
+        try:
+            tls = self.port_tls
+        except UnusableCertificateError as error:
+            raise ValueError(f"{PREFIX}PUBLIC_TLS_CERT, _KEY: {error}") from error
+        if not (tls or self.public_plaintext or is_for_this_machine(self.listen_address)):
+            raise ValueError(
+                f"{PREFIX}LISTEN_ADDRESS {self.listen_address} can be reached from elsewhere, in plaintext: set "
+                f"{PREFIX}PUBLIC_TLS_CERT and {PREFIX}PUBLIC_TLS_KEY, or listen on 127.0.0.1; "
+                f"{PREFIX}PUBLIC_PLAINTEXT=yes is for where something in front of it does TLS"
+            )
+        return self
+
+
+def _check_together(chosen: Settings, *names: str) -> None:
+    missing = [PREFIX + name.upper() for name in names if getattr(chosen, name) is None]
+    if missing and len(missing) < len(names):
+        raise ValueError(f"{', '.join(missing)} must be set too: of {'/'.join(names).upper()} all or none")
 
 
 Chosen = TypeVar("Chosen", bound=Settings)

@@ -18,7 +18,7 @@ from deploy import compose, environment
 from deploy.errors import StackError
 from deploy.facts import External
 from deploy.migrate import migrate as migrate_database
-from deploy.services import GATEWAY_PORT, NAMES, SERVICES, SETTING_PREFIX
+from deploy.services import GATEWAY_PORT, NAMES, SERVICES, SETTING_PREFIX, TLS_DIR, TLS_SETTINGS
 from deploy.stack import GATEWAY_PORT_VARIABLE, Stack
 from deploy.status import statuses
 
@@ -107,6 +107,7 @@ def clean() -> None:
 def _stack() -> Stack:
     """The stack as the environment asks for it; every service gets the TICKETRUSH_* variables that we do not set."""
     ours = {"RUN_DIR", GATEWAY_PORT_VARIABLE.removeprefix(SETTING_PREFIX), "LISTEN_ADDRESS", "METRICS_ADDRESS"}
+    ours |= {TLS_DIR, *TLS_SETTINGS}
     ours |= {setting for service in SERVICES for setting in service.settings}
     ours |= {name.removeprefix(SETTING_PREFIX) for name in environment.PASSWORD_VARIABLES}
     given = {

@@ -12,7 +12,18 @@ from typing import Any, Final, NoReturn
 from deploy import environment
 from deploy.errors import StackError
 from deploy.issuer import Issuer
-from deploy.services import ADMINISTRATOR, DATABASE, LOOPBACK, POSTGRES, RABBITMQ, ROLES, SERVICES
+from deploy.services import (
+    ADMINISTRATOR,
+    CERTIFICATES,
+    DATABASE,
+    LOOPBACK,
+    OPERATOR,
+    POSTGRES,
+    RABBITMQ,
+    ROLES,
+    SERVICES,
+    TLS_DIR,
+)
 
 UP_DEADLINE_S: Final = 1_800.0
 RECOVERY_DEADLINE_S: Final = 60.0
@@ -27,6 +38,7 @@ _ISSUER: Final = _ROOT / ".run" / "issuer"
 BROKER_USER: Final = "ticketrush"
 BROKER_PASSWORD: Final = "TICKETRUSH_RABBITMQ_PASSWORD"  # noqa: S105 # the name of the variable, not its value
 _SECRET_BYTES: Final = 24
+CONTAINER_TLS_DIR: Final = "/var/lib/ticketrush-tls"
 _NEEDED: Final = "RUNTIME=compose needs Docker with its compose plugin; install it, or unset RUNTIME"
 
 
@@ -39,8 +51,12 @@ def up(run_dir: Path, say: Callable[[str], None]) -> None:
     issuer.prepare()
     say("docker compose up: the first time builds the image and pulls the others")
     _up_all(say)
+    folder = run_dir / "tls"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _compose(["cp", f"{CERTIFICATES}:{CONTAINER_TLS_DIR}/{OPERATOR}", str(folder.resolve())], _ANSWER_DEADLINE_S)
     before = environment.read(run_dir / "stack.env")
-    environment.write(run_dir / "stack.env", _facts(passwords) | issuer.facts(before))
+    found = _facts(passwords) | {TLS_DIR: str(folder.resolve())} | issuer.facts(before)
+    environment.write(run_dir / "stack.env", found)
 
 
 def down(say: Callable[[str], None]) -> None:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from deploy import postgres, rabbitmq
 from deploy.environment import ADMINISTRATOR_PASSWORD, role_url
-from deploy.services import LOOPBACK, RABBITMQ, ROLES, SERVICES
+from deploy.services import LOOPBACK, RABBITMQ, ROLES, SERVICES, TLS_DIR
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ def gather(run_dir: Path, ports: Mapping[str, int], passwords: Mapping[str, str]
     for role in ROLES:
         facts[role.database_url] = role_url(facts["DATABASE_URL"], role, passwords[role.password_variable])
     facts["PROVIDER_STORE_PATH"] = str(run_dir / "provider.db")
+    facts[TLS_DIR] = str(run_dir / "tls")
     return facts
 
 

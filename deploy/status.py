@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from chassis.healthcheck import is_serving
 from deploy import postgres, rabbitmq
 from deploy.errors import StackError
 from deploy.services import SERVICES
@@ -39,7 +38,7 @@ def statuses(stack: Stack) -> list[Status]:
         Status(
             service.name,
             stack.pid(service.name),
-            is_serving(env[service.address]),
+            stack.is_serving(service.name),
             env[service.address],
             f"http://{env[service.metrics_address]}/metrics",
         )

@@ -25,7 +25,7 @@ from gateway.waiters import Waiters
 from gateway.watches import Watches
 
 
-class Settings(settings.Settings):
+class Settings(settings.PublicSettings):
     """Where the broker is, and the services that own what the gateway shows; whose tokens callers show.
 
     `auth_jwks` is the path or URL of the issuer's public keys. Only on loopback it may be unset: then nobody is told
@@ -57,7 +57,9 @@ class Settings(settings.Settings):
 
 def compose(chosen: Settings) -> Process:
     """The gateway's parts, put together; within the loop that will run them."""
-    owners = Owners(reservations_address=chosen.reservations_address, payments_address=chosen.payments_address)
+    owners = Owners(
+        reservations_address=chosen.reservations_address, payments_address=chosen.payments_address, tls=chosen.tls
+    )
     reads = Reads(owners)
     hub = Hub(reads.tickets)
     waiters = Waiters()

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-import grpc
-
 from chassis.database import Database
 from chassis.publisher import Publisher
+from chassis.tls import UnusableCertificateError
 from cli.addresses import told
+from cli.within import dial
 from contract.keys import EXCHANGE, REQUIRED
 from ops.terminal import CouldNot
 from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
@@ -24,8 +24,6 @@ CONNECTIONS_MAX: Final = 2
 BROKER_TIMEOUT_S: Final = 10.0
 BROKER_POLL_S: Final = 0.05
 DRAIN_TIMEOUT_S: Final = 10.0
-# A proxy that the environment names for the outside world knows no service of ours.
-_DIRECT: Final = (("grpc.enable_http_proxy", 0),)
 
 
 def place(variable: str) -> str:
@@ -52,8 +50,14 @@ async def schema(name: str) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def provider() -> AsyncIterator["PaymentProviderServiceAsyncStub"]:
-    """The card processor."""
-    async with grpc.aio.insecure_channel(place("PROVIDER_ADDRESS"), options=_DIRECT) as channel:
+    """The card processor. Raises CouldNot."""
+    try:
+        channel = dial(place("PROVIDER_ADDRESS"), "provider")
+    except UnusableCertificateError as error:
+        raise CouldNot(
+            f"the card processor lets in only who has a certificate, and ours is of no use: {error}"
+        ) from error
+    async with channel:
         yield PaymentProviderServiceStub(channel)
 
 

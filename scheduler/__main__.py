@@ -38,13 +38,13 @@ def compose(chosen: Settings) -> Process:
     publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME)
     # Its relay says what any scheduler wrote and did not get to say.
     outbox = Outbox(database, publisher)
-    channel = dial(chosen.payments_address)
+    channel = dial(chosen.payments_address, tls=chosen.tls, peer="payments")
     jobs = Jobs(Sweeps(Desk(database, outbox)), PaymentsServiceStub(channel))
     return Process(
         name=NAME,
         settings=chosen,
         register=lambda _server: (),
-        guard=ByPeer(access.PEERS_BY_METHOD, access.OPEN, has_names=False),
+        guard=ByPeer(access.PEERS_BY_METHOD, access.OPEN, has_names=chosen.tls is not None),
         checks={"database": lambda: database.up, "broker": lambda: publisher.connected},
         open=[database.open, jobs.start],
         background=[database.run, publisher.run, outbox.run, Rounds(database, invariants.CHECKS).run],

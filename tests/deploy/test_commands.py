@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from chassis.healthcheck import is_serving
 from deploy import environment
 from deploy.services import NAMES, SERVICES
+from deploy.stack import Stack
 from tests.deploy.test_stack import processes_of
 
 DEADLINE_S = 240
@@ -53,7 +53,7 @@ def test_the_whole_stack_comes_up_comes_back_and_goes_down(shell: Shell) -> None
     again = shell.run("up")
     assert again.returncode == 0, again.stdout + again.stderr
     assert environment.read(shell.run_dir / "stack.env") == env
-    assert all(is_serving(env[service.address]) for service in SERVICES)
+    assert all(Stack(shell.run_dir).is_serving(service.name) for service in SERVICES)
     assert not set(pids.values()) & {shell.pid(name) for name in NAMES}
 
     once_more = shell.run("up")

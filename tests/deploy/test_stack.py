@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from chassis.healthcheck import is_serving
 from deploy import stack as stack_module
 from deploy.errors import StackError
 from deploy.facts import External
@@ -38,7 +37,7 @@ def processes_of(run_dir: Path) -> list[int]:
 
 def test_up_waits_until_the_service_is_serving(stack: Stack) -> None:
     stack.up(PROVIDER)
-    assert is_serving(stack.address("provider"))
+    assert stack.is_serving("provider")
 
 
 def test_up_again_leaves_what_runs_alone(stack: Stack) -> None:
@@ -55,7 +54,7 @@ def test_up_brings_back_what_was_killed_on_the_same_address(stack: Stack) -> Non
     stack.up(PROVIDER)
     assert stack.pid("provider") not in {None, pid}
     assert stack.address("provider") == address
-    assert is_serving(address)
+    assert stack.is_serving("provider")
 
 
 def test_up_is_not_fooled_by_a_pid_file_that_names_a_stranger(stack: Stack) -> None:
@@ -65,7 +64,7 @@ def test_up_is_not_fooled_by_a_pid_file_that_names_a_stranger(stack: Stack) -> N
     pid_file.write_text(f"{os.getpid()}\n")
     stack.up(PROVIDER)
     assert pid_file.read_text() == f"{stack.pid('provider')}\n"
-    assert is_serving(stack.address("provider"))
+    assert stack.is_serving("provider")
 
 
 def test_a_service_whose_settings_changed_is_started_again(stack: Stack) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +17,6 @@ from aio_pika.abc import AbstractChannel
 from prometheus_client.parser import text_string_to_metric_families
 
 from chassis.bearer import bearing
-from chassis.healthcheck import is_serving
 from deploy import environment
 from deploy.facts import External
 from deploy.stack import Stack
@@ -79,7 +79,7 @@ class House:
 
     async def serves(self, name: str) -> bool:
         """What its health says."""
-        return await asyncio.to_thread(is_serving, self.stack.address(name))
+        return await asyncio.to_thread(self.stack.is_serving, name)
 
     async def stops_serving(self, name: str) -> None:
         """Returns when its health says so."""
@@ -161,7 +161,7 @@ async def furnished(stack: Stack, names: Collection[str]) -> AsyncIterator[House
         await asyncio.to_thread(stack.up, names)
         async with (
             connected(stack.address("gateway"), stack.operator_token) as channel,
-            connected(stack.address("provider")) as provider_channel,
+            within(stack, "provider") as provider_channel,
         ):
             yield House(stack, channel, provider_channel)
     finally:
@@ -183,8 +183,12 @@ def beside(
     amqp_url: str,
     settings: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Stack:
-    """Services on somebody else's servers. Roles belong to the whole cluster, so their passwords are shared."""
+    """Services on somebody else's servers. Roles belong to the whole cluster, so their passwords are shared.
+
+    So is the CA: those of two such stacks may call each other.
+    """
     run_dir.mkdir(exist_ok=True)
+    shutil.copytree(servers.run_dir / "tls", run_dir / "tls")
     environment.write(run_dir / "secrets.env", environment.passwords(servers.run_dir / "secrets.env"))
     return Stack(run_dir, settings=settings or {}, external=External(database_url=database_url, amqp_url=amqp_url))
 
@@ -208,8 +212,13 @@ _OPTIONS: Final = (
 
 
 def connected(address: str, token: str = "") -> grpc.aio.Channel:
-    """A channel to one of our processes, whose calls bear the token if there is one."""
+    """A channel to a gateway, whose calls bear the token if there is one."""
     return bearing(grpc.aio.insecure_channel(address, options=_OPTIONS), token)
+
+
+def within(stack: Stack, name: str) -> grpc.aio.Channel:
+    """A channel to any service of a stack, as its operator."""
+    return stack.channel(name, *_OPTIONS)
 
 
 def _read(url: str) -> str:
