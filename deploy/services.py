@@ -49,18 +49,14 @@ class Server:
 
 @dataclass(frozen=True)
 class Role:
-    """A database role, of the service that logs in with it; the role of the service named as the schema owns it."""
+    """A database role, of the service that logs in with it. It sees these schemas and owns nothing."""
 
     service: str
-    schema: str
+    schemas: tuple[str, ...]
 
     @property
     def name(self) -> str:
         return f"ticketrush_{self.service}"
-
-    @property
-    def owns_schema(self) -> bool:
-        return self.service == self.schema
 
     @property
     def password_variable(self) -> str:
@@ -78,11 +74,16 @@ RABBITMQ: Final = Server("rabbitmq", {"rabbitmq": 5672, "rabbitmq_management": 1
 SERVERS: Final = (POSTGRES, RABBITMQ)
 MIGRATE: Final = "migrate"
 
-# Owners before those who are granted something on what they own.
+# Owns every schema and table, and nobody can log in as it.
+OWNER: Final = f"{SETTING_PREFIX.lower()}owner"
+# Each is a folder with migrations of its own.
+SCHEMAS: Final = ("reservations", "payments")
+# What each may do is written in deploy/grants.py. The operator is a person, with the commands of ops/.
 ROLES: Final = (
-    Role("reservations", schema="reservations"),
-    Role("payments", schema="payments"),
-    Role("scheduler", schema="reservations"),
+    Role("reservations", ("reservations",)),
+    Role("payments", ("payments",)),
+    Role("scheduler", ("reservations",)),
+    Role("operator", SCHEMAS),
 )
 
 # In the order of starting; stopping is the reverse.

@@ -10,7 +10,7 @@ import grpc
 
 from chassis.database import Database
 from chassis.publisher import Publisher
-from cli.addresses import told
+from cli.addresses import told, told_by_environment
 from contract.keys import EXCHANGE, REQUIRED
 from ops.terminal import CouldNot
 from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # exists only in the stubs
 
 APPLICATION: Final = "ops"
 SCHEMAS: Final = ("reservations", "payments")
+OPERATOR_DATABASE_URL: Final = "OPERATOR_DATABASE_URL"
 CONNECTIONS_MAX: Final = 2
 BROKER_TIMEOUT_S: Final = 10.0
 BROKER_POLL_S: Final = 0.05
@@ -38,10 +39,15 @@ def place(variable: str) -> str:
     return value
 
 
+def database_url() -> str:
+    """Of a role that may look at both schemas: where the environment points, else the operator's. Raises CouldNot."""
+    return told_by_environment("DATABASE_URL") or told(OPERATOR_DATABASE_URL) or place("DATABASE_URL")
+
+
 @asynccontextmanager
 async def schema(name: str) -> AsyncIterator[Database]:
-    """One of SCHEMAS, with the rights of the service that owns it."""
-    url = place(f"{name.upper()}_DATABASE_URL")
+    """One of SCHEMAS, with the rights of an operator. Raises CouldNot."""
+    url = place(OPERATOR_DATABASE_URL)
     database = Database(url, schema=name, application=APPLICATION, connections_max=CONNECTIONS_MAX)
     await database.open()
     try:
