@@ -69,6 +69,27 @@ class Role:
         return f"{self.service.upper()}_DATABASE_URL"
 
 
+@dataclass(frozen=True)
+class BrokerUser:
+    """A user of the broker, of the service that logs in with it. What it may do is in contract/broker.py."""
+
+    service: str
+
+    @property
+    def name(self) -> str:
+        return f"ticketrush_{self.service}"
+
+    @property
+    def password_variable(self) -> str:
+        """The environment variable and line of `.run/secrets.env` that holds its password."""
+        return f"{SETTING_PREFIX}{self.service.upper()}_AMQP_PASSWORD"
+
+    @property
+    def amqp_url(self) -> str:
+        """The fact that holds the URL with which its service connects."""
+        return f"{self.service.upper()}_AMQP_URL"
+
+
 POSTGRES: Final = Server("postgres", {"postgres": 5432})
 RABBITMQ: Final = Server("rabbitmq", {"rabbitmq": 5672, "rabbitmq_management": 15672})
 SERVERS: Final = (POSTGRES, RABBITMQ)
@@ -86,6 +107,9 @@ ROLES: Final = (
     Role("operator", SCHEMAS),
 )
 
+BROKER_ADMINISTRATOR: Final = "ticketrush"
+BROKER_USERS: Final = tuple(map(BrokerUser, ("gateway", "reservations", "payments", "scheduler", "operator")))
+
 # In the order of starting; stopping is the reverse.
 SERVICES: Final = (
     Service("provider", 50055, 9105, settings={"STORE_PATH": "PROVIDER_STORE_PATH"}),
@@ -94,7 +118,7 @@ SERVICES: Final = (
         50052,
         9102,
         depends_on=("postgres", "rabbitmq", MIGRATE),
-        settings={"AMQP_URL": "AMQP_URL", "DATABASE_URL": "RESERVATIONS_DATABASE_URL"},
+        settings={"AMQP_URL": "RESERVATIONS_AMQP_URL", "DATABASE_URL": "RESERVATIONS_DATABASE_URL"},
     ),
     Service(
         "payments",
@@ -102,7 +126,7 @@ SERVICES: Final = (
         9103,
         depends_on=("postgres", "rabbitmq", MIGRATE, "provider", "reservations"),
         settings={
-            "AMQP_URL": "AMQP_URL",
+            "AMQP_URL": "PAYMENTS_AMQP_URL",
             "DATABASE_URL": "PAYMENTS_DATABASE_URL",
             "RESERVATIONS_ADDRESS": "RESERVATIONS_ADDRESS",
             "PROVIDER_ADDRESS": "PROVIDER_ADDRESS",
@@ -114,7 +138,7 @@ SERVICES: Final = (
         9104,
         depends_on=("postgres", "rabbitmq", MIGRATE, "payments"),
         settings={
-            "AMQP_URL": "AMQP_URL",
+            "AMQP_URL": "SCHEDULER_AMQP_URL",
             "DATABASE_URL": "SCHEDULER_DATABASE_URL",
             "PAYMENTS_ADDRESS": "PAYMENTS_ADDRESS",
         },
@@ -125,7 +149,7 @@ SERVICES: Final = (
         9101,
         depends_on=("rabbitmq", "reservations", "payments"),
         settings={
-            "AMQP_URL": "AMQP_URL",
+            "AMQP_URL": "GATEWAY_AMQP_URL",
             "RESERVATIONS_ADDRESS": "RESERVATIONS_ADDRESS",
             "PAYMENTS_ADDRESS": "PAYMENTS_ADDRESS",
         },

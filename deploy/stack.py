@@ -16,7 +16,8 @@ from typing import Final, Self
 
 from chassis.healthcheck import is_serving
 from deploy import environment, facts, migrate, postgres, rabbitmq
-from deploy.environment import ADMINISTRATOR_PASSWORD
+from deploy.broker import furnish
+from deploy.environment import ADMINISTRATOR_PASSWORD, BROKER_PASSWORD
 from deploy.errors import StackError
 from deploy.facts import External
 from deploy.lock import locked
@@ -127,9 +128,13 @@ class Stack:
                     self._check_port(service, known)
             environment.write(self.run_dir / "stack.env", known)
             database = Postgres(self._processes["postgres"], self.run_dir, ports, passwords[ADMINISTRATOR_PASSWORD])
-            broker = RabbitMQ(self._processes["rabbitmq"], self._processes["epmd"], self.run_dir, ports)
+            broker = RabbitMQ(
+                self._processes["rabbitmq"], self._processes["epmd"], self.run_dir, ports, passwords[BROKER_PASSWORD]
+            )
             servers = [server for server in (database, broker) if server.process.name in names]
             bring_up(servers, known, self.run_dir / "apt.log", stop=self._stop, say=self._say)
+            if facts.has_own_users(self._external) and ("rabbitmq" in names or self._external.amqp_url):
+                furnish(known["RABBITMQ_MANAGEMENT_URL"], known["AMQP_URL"], passwords)
             services = [service for service in SERVICES if service.name in names]
             if any(MIGRATE in service.depends_on for service in services):
                 self.migrate()

@@ -66,7 +66,8 @@ async def provider() -> AsyncIterator["PaymentProviderServiceAsyncStub"]:
 @asynccontextmanager
 async def broker() -> AsyncIterator[Publisher]:
     """The broker, connected; what was said is given time to be confirmed at the end. Raises CouldNot."""
-    publisher = Publisher(place("AMQP_URL"), exchange=EXCHANGE, mandatory_keys=REQUIRED, name=APPLICATION)
+    url = told_by_environment("AMQP_URL") or told("OPERATOR_AMQP_URL") or place("AMQP_URL")
+    publisher = Publisher(url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=APPLICATION, passive=True)
     running = asyncio.create_task(publisher.run())
     try:
         await _connected(publisher)

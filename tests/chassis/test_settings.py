@@ -14,7 +14,7 @@ RIGHT = {
     "LISTEN_ADDRESS": "127.0.0.1:0",
     "METRICS_ADDRESS": "127.0.0.1:0",
     "LOG_LEVEL": "warning",
-    "AMQP_URL": "amqp://guest:guest@127.0.0.1:5672/",
+    "AMQP_URL": "amqp://somebody:something@127.0.0.1:5672/",
     "DATABASE_URL": "postgresql://somebody@127.0.0.1/ticketrush",
 }
 

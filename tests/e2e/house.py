@@ -182,10 +182,11 @@ def beside(
     amqp_url: str,
     settings: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Stack:
-    """Services on somebody else's servers. Roles belong to the whole cluster, so their passwords are shared."""
+    """Services on somebody else's servers. Roles and users are the whole server's: passwords are shared."""
     run_dir.mkdir(exist_ok=True)
     environment.write(run_dir / "secrets.env", environment.passwords(servers.run_dir / "secrets.env"))
-    return Stack(run_dir, settings=settings or {}, external=External(database_url=database_url, amqp_url=amqp_url))
+    external = External(database_url, amqp_url, servers.env["RABBITMQ_MANAGEMENT_URL"])
+    return Stack(run_dir, settings=settings or {}, external=external)
 
 
 def shared_addresses(stack: Stack, services: Sequence[str]) -> dict[str, str]:
