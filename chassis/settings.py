@@ -1,14 +1,20 @@
-"""Settings from `TICKETRUSH_*` environment variables, with one error that names everything wrong."""
+"""Settings from `TICKETRUSH_*` environment variables, with one error that names everything wrong.
+
+Any of them may be in a file instead, which `TICKETRUSH_*_FILE` names: a secret need not be in the environment. What may
+hold a password is in no `repr`, no error and no log.
+"""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, NoReturn, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import AfterValidator, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chassis.addresses import host_and_port
@@ -21,15 +27,20 @@ def _amqp_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"amqp", "amqps"} or not parts.hostname:
         raise ValueError("must be amqp://USER:PASSWORD@HOST:PORT/ or amqps://...")
-    _ = parts.port  # a ValueError of its own says what is wrong
+    try:
+        _ = parts.port
+    except ValueError:
+        # Without what it says: of a password that was not quoted it would take a part for the port.
+        raise ValueError("Port out of range, or no number") from None
     return value
 
 
 def _database_url(value: str) -> str:
     try:
         conninfo_to_dict(value)
-    except psycopg.ProgrammingError as error:
-        raise ValueError(f"must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE ({str(error).strip()})") from error
+    except psycopg.ProgrammingError:
+        # Without what it says: it quotes the value, password and all.
+        raise ValueError("must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or a connection string") from None
     return value
 
 
@@ -41,10 +52,10 @@ def _log_level(value: str) -> str:
 
 Address = Annotated[str, AfterValidator(host_and_port)]
 """`HOST:PORT`; port 0 lets the system choose."""
-AmqpUrl = Annotated[str, AfterValidator(_amqp_url)]
-"""Of a broker."""
-DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
-"""Of a PostgreSQL, or its `key=value` connection string."""
+AmqpUrl = Annotated[str, AfterValidator(_amqp_url), Field(repr=False)]
+"""Of a broker. A secret."""
+DatabaseUrl = Annotated[str, AfterValidator(_database_url), Field(repr=False)]
+"""Of a PostgreSQL, or its `key=value` connection string. A secret."""
 LogLevel = Annotated[str, AfterValidator(_log_level)]
 """The name of a level of `logging`."""
 
@@ -52,11 +63,25 @@ LogLevel = Annotated[str, AfterValidator(_log_level)]
 class Settings(BaseSettings):
     """What every service needs. A service adds its own fields in its `__main__`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     listen_address: Address
     metrics_address: Address
     log_level: LogLevel = "INFO"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Adds what is in files."""
+        found = {name: file for name in cls.model_fields if (file := os.environ.get(f"{PREFIX}{name.upper()}_FILE"))}
+        for name, file in found.items():
+            if name in values:
+                raise ValueError(f"{PREFIX}{name.upper()} and {PREFIX}{name.upper()}_FILE are both set: unset one")
+            try:
+                values[name] = Path(file).read_text().removesuffix("\n")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"{PREFIX}{name.upper()}_FILE: cannot read {file}: {error}") from None
+        return values
 
 
 Chosen = TypeVar("Chosen", bound=Settings)
@@ -71,11 +96,12 @@ def load(kind: Callable[[], Chosen]) -> Chosen:
 
 
 def _exit_naming(error: ValidationError) -> NoReturn:
-    lines = [
-        f"  {PREFIX}{'_'.join(str(part) for part in problem['loc']).upper()}: "
-        + ("is missing" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, "))
-        for problem in error.errors()
-    ]
+    lines = []
+    for problem in error.errors():
+        name = "_".join(str(part) for part in problem["loc"]).upper()
+        told = "is missing" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+        # What is wrong with a file names its variable itself.
+        lines.append(f"  {PREFIX}{name}: {told}" if name else f"  {told}")
     stop_misconfigured("settings are wrong:\n" + "\n".join(lines))
 
 
