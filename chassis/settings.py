@@ -1,16 +1,21 @@
-"""Settings from `TICKETRUSH_*` environment variables, with one error that names everything wrong."""
+"""Settings from `TICKETRUSH_*` environment variables, with one error that names everything wrong.
+
+Any of them may be in a file instead, which `TICKETRUSH_*_FILE` names: a secret need not be in the environment. What may
+hold a password is in no `repr`, no error and no log.
+"""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, ClassVar, NoReturn, Self, TypeVar
+from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import AfterValidator, BeforeValidator, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chassis.addresses import host_and_port, is_loopback
@@ -24,7 +29,11 @@ def _amqp_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"amqp", "amqps"} or not parts.hostname:
         raise ValueError("must be amqp://USER:PASSWORD@HOST:PORT/ or amqps://...")
-    _ = parts.port  # a ValueError of its own says what is wrong
+    try:
+        _ = parts.port
+    except ValueError:
+        # Without what it says: of a password that was not quoted it would take a part for the port.
+        raise ValueError("Port out of range, or no number") from None
     # What the library makes of amqps:// is said by the URL's query, all but the switch that turns it into nothing.
     given = dict(parse_qsl(parts.query))
     if given.get("no_verify_ssl", "0") != "0":
@@ -37,8 +46,9 @@ def _amqp_url(value: str) -> str:
 def _database_url(value: str) -> str:
     try:
         conninfo_to_dict(value)
-    except psycopg.ProgrammingError as error:
-        raise ValueError(f"must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE ({str(error).strip()})") from error
+    except psycopg.ProgrammingError:
+        # Without what it says: it quotes the value, password and all.
+        raise ValueError("must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or a connection string") from None
     return value
 
 
@@ -50,10 +60,10 @@ def _log_level(value: str) -> str:
 
 Address = Annotated[str, AfterValidator(host_and_port)]
 """`HOST:PORT`; port 0 lets the system choose."""
-AmqpUrl = Annotated[str, AfterValidator(_amqp_url)]
-"""Of a broker; that of `amqps://` is known by the CA in `?cafile=PATH`, else by those of the system."""
-DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
-"""Of a PostgreSQL, or its `key=value` connection string; with `sslmode=verify-full&sslrootcert=PATH` by TLS."""
+AmqpUrl = Annotated[str, AfterValidator(_amqp_url), Field(repr=False)]
+"""Of a broker; that of `amqps://` is known by the CA in `?cafile=PATH`, else by those of the system. A secret."""
+DatabaseUrl = Annotated[str, AfterValidator(_database_url), Field(repr=False)]
+"""Of a PostgreSQL, or its `key=value` connection string; `sslmode=verify-full&sslrootcert=PATH` is TLS. A secret."""
 LogLevel = Annotated[str, AfterValidator(_log_level)]
 """The name of a level of `logging`."""
 File = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
@@ -72,7 +82,7 @@ class Settings(BaseSettings):
     All three or none; none only where nothing leaves this machine.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
     # Of those that are reached, or reach others, by links between services.
     _not_within: ClassVar[frozenset[str]] = frozenset({"metrics_address"})
 
@@ -94,6 +104,20 @@ class Settings(BaseSettings):
     def port_tls(self) -> Tls | None:
         """What callers of our port are shown, and whether they must show something too; None for plaintext."""
         return self.tls
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Adds what is in files."""
+        found = {name: file for name in cls.model_fields if (file := os.environ.get(f"{PREFIX}{name.upper()}_FILE"))}
+        for name, file in found.items():
+            if name in values:
+                raise ValueError(f"{PREFIX}{name.upper()} and {PREFIX}{name.upper()}_FILE are both set: unset one")
+            try:
+                values[name] = Path(file).read_text().removesuffix("\n")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"{PREFIX}{name.upper()}_FILE: cannot read {file}: {error}") from None
+        return values
 
     @model_validator(mode="after")
     def _links_are_private(self) -> Self:
@@ -173,7 +197,7 @@ def _exit_naming(error: ValidationError) -> NoReturn:
     for problem in error.errors():
         name = "_".join(str(part) for part in problem["loc"]).upper()
         told = "is missing" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
-        # What is wrong between several variables names them itself.
+        # What is wrong between several variables, or with a file, names them itself.
         lines.append(f"  {PREFIX}{name}: {told}" if name else f"  {told}")
     stop_misconfigured("settings are wrong:\n" + "\n".join(lines))
 

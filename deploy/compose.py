@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from deploy import environment
+from deploy.broker import user_url
 from deploy.errors import StackError
 from deploy.issuer import Issuer
 from deploy.services import (
     ADMINISTRATOR,
+    BROKER_ADMINISTRATOR,
+    BROKER_USERS,
     CERTIFICATES,
     DATABASE,
     LOOPBACK,
@@ -35,8 +38,6 @@ _UP: Final = ("up", "--detach", "--build", "--wait")
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _SECRETS: Final = _ROOT / ".env"
 _ISSUER: Final = _ROOT / ".run" / "issuer"
-BROKER_USER: Final = "ticketrush"
-BROKER_PASSWORD: Final = "TICKETRUSH_RABBITMQ_PASSWORD"  # noqa: S105 # the name of the variable, not its value
 _SECRET_BYTES: Final = 24
 CONTAINER_TLS_DIR: Final = "/var/lib/ticketrush-tls"
 _NEEDED: Final = "RUNTIME=compose needs Docker with its compose plugin; install it, or unset RUNTIME"
@@ -115,8 +116,8 @@ def _recovered(say: Callable[[str], None]) -> bool:
 def _passwords() -> dict[str, str]:
     """The passwords in `.env`; draws those that are missing, and keeps whatever else is in the file."""
     known = environment.read(_SECRETS)
-    wanted = [*environment.PASSWORD_VARIABLES, BROKER_PASSWORD]
-    complete = known | {name: known.get(name) or secrets.token_urlsafe(_SECRET_BYTES) for name in wanted}
+    missing = [name for name in environment.PASSWORD_VARIABLES if not known.get(name)]
+    complete = known | {name: secrets.token_urlsafe(_SECRET_BYTES) for name in missing}
     if complete != known:
         environment.write(_SECRETS, complete)
     return complete
@@ -132,8 +133,10 @@ def _facts(passwords: dict[str, str]) -> dict[str, str]:
     database = f"{ports[POSTGRES.name, POSTGRES.ports['postgres']]}/{DATABASE}"
     facts["DATABASE_URL"] = f"postgresql://{ADMINISTRATOR}:{passwords[environment.ADMINISTRATOR_PASSWORD]}@{database}"
     broker = ports[RABBITMQ.name, RABBITMQ.ports["rabbitmq"]]
-    facts["AMQP_URL"] = f"amqp://{BROKER_USER}:{passwords[BROKER_PASSWORD]}@{broker}/"
+    facts["AMQP_URL"] = f"amqp://{BROKER_ADMINISTRATOR}:{passwords[environment.BROKER_PASSWORD]}@{broker}/"
     facts["RABBITMQ_MANAGEMENT_URL"] = "http://" + ports[RABBITMQ.name, RABBITMQ.ports["rabbitmq_management"]]
+    for user in BROKER_USERS:
+        facts[user.amqp_url] = user_url(facts["AMQP_URL"], user, passwords[user.password_variable])
     for role in ROLES:
         password = passwords[role.password_variable]
         facts[role.database_url] = environment.role_url(facts["DATABASE_URL"], role, password)

@@ -52,18 +52,14 @@ class Server:
 
 @dataclass(frozen=True)
 class Role:
-    """A database role, of the service that logs in with it; the role of the service named as the schema owns it."""
+    """A database role, of the service that logs in with it. It sees these schemas and owns nothing."""
 
     service: str
-    schema: str
+    schemas: tuple[str, ...]
 
     @property
     def name(self) -> str:
         return f"ticketrush_{self.service}"
-
-    @property
-    def owns_schema(self) -> bool:
-        return self.service == self.schema
 
     @property
     def password_variable(self) -> str:
@@ -76,6 +72,27 @@ class Role:
         return f"{self.service.upper()}_DATABASE_URL"
 
 
+@dataclass(frozen=True)
+class BrokerUser:
+    """A user of the broker, of the service that logs in with it. What it may do is in contract/broker.py."""
+
+    service: str
+
+    @property
+    def name(self) -> str:
+        return f"ticketrush_{self.service}"
+
+    @property
+    def password_variable(self) -> str:
+        """The environment variable and line of `.run/secrets.env` that holds its password."""
+        return f"{SETTING_PREFIX}{self.service.upper()}_AMQP_PASSWORD"
+
+    @property
+    def amqp_url(self) -> str:
+        """The fact that holds the URL with which its service connects."""
+        return f"{self.service.upper()}_AMQP_URL"
+
+
 POSTGRES: Final = Server("postgres", {"postgres": 5432})
 RABBITMQ: Final = Server("rabbitmq", {"rabbitmq": 5672, "rabbitmq_management": 15672})
 SERVERS: Final = (POSTGRES, RABBITMQ)
@@ -83,12 +100,20 @@ MIGRATE: Final = "migrate"
 # In containers a job of its own; on one machine `up` itself makes them.
 CERTIFICATES: Final = "certificates"
 
-# Owners before those who are granted something on what they own.
+# Owns every schema and table, and nobody can log in as it.
+OWNER: Final = f"{SETTING_PREFIX.lower()}owner"
+# Each is a folder with migrations of its own.
+SCHEMAS: Final = ("reservations", "payments")
+# What each may do is written in deploy/grants.py. The operator is a person, with the commands of ops/.
 ROLES: Final = (
-    Role("reservations", schema="reservations"),
-    Role("payments", schema="payments"),
-    Role("scheduler", schema="reservations"),
+    Role("reservations", ("reservations",)),
+    Role("payments", ("payments",)),
+    Role("scheduler", ("reservations",)),
+    Role("operator", SCHEMAS),
 )
+
+BROKER_ADMINISTRATOR: Final = "ticketrush"
+BROKER_USERS: Final = tuple(map(BrokerUser, ("gateway", "reservations", "payments", "scheduler", "operator")))
 
 # In the order of starting; stopping is the reverse.
 SERVICES: Final = (
@@ -98,7 +123,7 @@ SERVICES: Final = (
         50052,
         9102,
         depends_on=(CERTIFICATES, "postgres", "rabbitmq", MIGRATE),
-        settings={"AMQP_URL": "AMQP_URL", "DATABASE_URL": "RESERVATIONS_DATABASE_URL"},
+        settings={"AMQP_URL": "RESERVATIONS_AMQP_URL", "DATABASE_URL": "RESERVATIONS_DATABASE_URL"},
     ),
     Service(
         "payments",
@@ -106,7 +131,7 @@ SERVICES: Final = (
         9103,
         depends_on=(CERTIFICATES, "postgres", "rabbitmq", MIGRATE, "provider", "reservations"),
         settings={
-            "AMQP_URL": "AMQP_URL",
+            "AMQP_URL": "PAYMENTS_AMQP_URL",
             "DATABASE_URL": "PAYMENTS_DATABASE_URL",
             "RESERVATIONS_ADDRESS": "RESERVATIONS_ADDRESS",
             "PROVIDER_ADDRESS": "PROVIDER_ADDRESS",
@@ -118,7 +143,7 @@ SERVICES: Final = (
         9104,
         depends_on=(CERTIFICATES, "postgres", "rabbitmq", MIGRATE, "payments"),
         settings={
-            "AMQP_URL": "AMQP_URL",
+            "AMQP_URL": "SCHEDULER_AMQP_URL",
             "DATABASE_URL": "SCHEDULER_DATABASE_URL",
             "PAYMENTS_ADDRESS": "PAYMENTS_ADDRESS",
         },
@@ -129,7 +154,7 @@ SERVICES: Final = (
         9101,
         depends_on=(CERTIFICATES, "rabbitmq", "reservations", "payments"),
         settings={
-            "AMQP_URL": "AMQP_URL",
+            "AMQP_URL": "GATEWAY_AMQP_URL",
             "RESERVATIONS_ADDRESS": "RESERVATIONS_ADDRESS",
             "PAYMENTS_ADDRESS": "PAYMENTS_ADDRESS",
             "AUTH_JWKS": "AUTH_JWKS",

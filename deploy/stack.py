@@ -19,7 +19,8 @@ import grpc
 from chassis import channels, healthcheck
 from chassis.tls import Tls, UnusableCertificateError, channel_credentials
 from deploy import certificates, environment, facts, migrate, postgres, rabbitmq
-from deploy.environment import ADMINISTRATOR_PASSWORD
+from deploy.broker import furnish
+from deploy.environment import ADMINISTRATOR_PASSWORD, BROKER_PASSWORD
 from deploy.errors import StackError
 from deploy.facts import External
 from deploy.issuer import OPERATOR_TOKEN, Issuer
@@ -154,7 +155,8 @@ class Stack:
         # Whoever is let in by one gateway is let in by the other, and services know each other across both.
         shutil.copytree(self.issuer.folder, run_dir / "issuer")
         shutil.copytree(self.run_dir / "tls", run_dir / "tls")
-        servers = External(database_url=self.env["DATABASE_URL"], amqp_url=self.env["AMQP_URL"])
+        management = self.env["RABBITMQ_MANAGEMENT_URL"] if facts.has_own_users(self._external) else None
+        servers = External(self.env["DATABASE_URL"], self.env["AMQP_URL"], management)
         return Stack(run_dir, settings=settings, external=servers)
 
     def pid(self, name: str) -> int | None:
@@ -186,9 +188,13 @@ class Stack:
             certificates.prepare(self.run_dir / "tls", say=self._say)
             environment.write(self.run_dir / "stack.env", known)
             database = Postgres(self._processes["postgres"], self.run_dir, ports, passwords[ADMINISTRATOR_PASSWORD])
-            broker = RabbitMQ(self._processes["rabbitmq"], self._processes["epmd"], self.run_dir, ports)
+            broker = RabbitMQ(
+                self._processes["rabbitmq"], self._processes["epmd"], self.run_dir, ports, passwords[BROKER_PASSWORD]
+            )
             servers = [server for server in (database, broker) if server.process.name in names]
             bring_up(servers, known, self.run_dir / "apt.log", stop=self._stop, say=self._say)
+            if facts.has_own_users(self._external) and ("rabbitmq" in names or self._external.amqp_url):
+                furnish(known["RABBITMQ_MANAGEMENT_URL"], known["AMQP_URL"], passwords)
             services = [service for service in SERVICES if service.name in names]
             if any(MIGRATE in service.depends_on for service in services):
                 self.migrate()

@@ -64,7 +64,7 @@ def compose(chosen: Settings) -> Process:
     hub = Hub(reads.tickets)
     waiters = Waiters()
     publisher = Publisher(
-        chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name="gateway.commands"
+        chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name="gateway.commands", passive=True
     )
     submission = Submission(publisher, waiters)
     replies = Inbox(chosen.amqp_url, kind="replies", take=waiters.take, connected=submission.say_again)

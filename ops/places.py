@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from chassis.database import Database
 from chassis.publisher import Publisher
 from chassis.tls import UnusableCertificateError
-from cli.addresses import told
+from cli.addresses import told, told_by_environment
 from cli.within import dial
 from contract.keys import EXCHANGE, REQUIRED
 from ops.terminal import CouldNot
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # exists only in the stubs
 
 APPLICATION: Final = "ops"
 SCHEMAS: Final = ("reservations", "payments")
+OPERATOR_DATABASE_URL: Final = "OPERATOR_DATABASE_URL"
 CONNECTIONS_MAX: Final = 2
 BROKER_TIMEOUT_S: Final = 10.0
 BROKER_POLL_S: Final = 0.05
@@ -36,10 +37,15 @@ def place(variable: str) -> str:
     return value
 
 
+def database_url() -> str:
+    """Of a role that may look at both schemas: where the environment points, else the operator's. Raises CouldNot."""
+    return told_by_environment("DATABASE_URL") or told(OPERATOR_DATABASE_URL) or place("DATABASE_URL")
+
+
 @asynccontextmanager
 async def schema(name: str) -> AsyncIterator[Database]:
-    """One of SCHEMAS, with the rights of the service that owns it."""
-    url = place(f"{name.upper()}_DATABASE_URL")
+    """One of SCHEMAS, with the rights of an operator. Raises CouldNot."""
+    url = place(OPERATOR_DATABASE_URL)
     database = Database(url, schema=name, application=APPLICATION, connections_max=CONNECTIONS_MAX)
     await database.open()
     try:
@@ -64,7 +70,8 @@ async def provider() -> AsyncIterator["PaymentProviderServiceAsyncStub"]:
 @asynccontextmanager
 async def broker() -> AsyncIterator[Publisher]:
     """The broker, connected; what was said is given time to be confirmed at the end. Raises CouldNot."""
-    publisher = Publisher(place("AMQP_URL"), exchange=EXCHANGE, mandatory_keys=REQUIRED, name=APPLICATION)
+    url = told_by_environment("AMQP_URL") or told("OPERATOR_AMQP_URL") or place("AMQP_URL")
+    publisher = Publisher(url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=APPLICATION, passive=True)
     running = asyncio.create_task(publisher.run())
     try:
         await _connected(publisher)

@@ -69,6 +69,10 @@ def compose(chosen: Settings) -> Process:
     ticketing = TicketingServicer(database, tokens)
     internal = PaymentsServicer(handlers)
 
+    async def give_up_old_requests() -> None:
+        # They hold the tokens of cards.
+        await parking.give_up_old_for_ever("request_payment")
+
     async def drain_consumers() -> None:
         await asyncio.gather(charges.drain(CONSUMERS_DRAIN_S), refunds.drain(CONSUMERS_DRAIN_S))
 
@@ -98,6 +102,7 @@ def compose(chosen: Settings) -> Process:
             charges.run,
             refunds.run,
             backstop.run,
+            give_up_old_requests,
             Rounds(database, invariants.CHECKS).run,
         ],
         drain=[drain_consumers, drain_work, drain_messages],

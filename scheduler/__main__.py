@@ -35,7 +35,7 @@ class Settings(settings.Settings):
 def compose(chosen: Settings) -> Process:
     """The parts of the service, put together."""
     database = Database(chosen.database_url, schema=SCHEMA, application=NAME, connections_max=CONNECTIONS_MAX)
-    publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME)
+    publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME, passive=True)
     # Its relay says what any scheduler wrote and did not get to say.
     outbox = Outbox(database, publisher)
     channel = dial(chosen.payments_address, tls=chosen.tls, peer="payments")

@@ -15,7 +15,7 @@ RIGHT = {
     "LISTEN_ADDRESS": "127.0.0.1:0",
     "METRICS_ADDRESS": "127.0.0.1:0",
     "LOG_LEVEL": "warning",
-    "AMQP_URL": "amqp://guest:guest@127.0.0.1:5672/",
+    "AMQP_URL": "amqp://somebody:something@127.0.0.1:5672/",
     "DATABASE_URL": "postgresql://somebody@127.0.0.1/ticketrush",
 }
 
@@ -79,6 +79,56 @@ def test_all_that_is_wrong_is_named_at_once(
         "TICKETRUSH_AMQP_URL",
         "TICKETRUSH_DATABASE_URL",
     ]
+
+
+def test_what_is_in_a_file_is_taken_without_the_end_of_its_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "url").write_text("amqp://u:by-file@broker/\n")
+    monkeypatch.setenv("TICKETRUSH_AMQP_URL_FILE", str(tmp_path / "url"))
+    assert load(monkeypatch, AMQP_URL=None).amqp_url == "amqp://u:by-file@broker/"
+
+
+@pytest.mark.parametrize(
+    ("amqp_url", "problem"),
+    [
+        (None, "TICKETRUSH_AMQP_URL_FILE: cannot read"),
+        ("amqp://u:p@broker/", "TICKETRUSH_AMQP_URL and TICKETRUSH_AMQP_URL_FILE are both set: unset one"),
+    ],
+)
+def test_a_file_that_is_not_there_or_one_too_many_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], amqp_url: str | None, problem: str
+) -> None:
+    monkeypatch.setenv("TICKETRUSH_AMQP_URL_FILE", "/nowhere/url")
+    with pytest.raises(SystemExit):
+        load(monkeypatch, AMQP_URL=amqp_url)
+    assert problem in capsys.readouterr().err
+
+
+def test_no_repr_shows_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = load(monkeypatch, AMQP_URL="amqp://u:hush@broker/", DATABASE_URL="postgresql://u:hush@server/d")
+    assert "hush" in chosen.amqp_url + chosen.database_url
+    for shown in (repr(chosen), str(chosen), f"{chosen}"):
+        assert "hush" not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AMQP_URL", "amqp://u:hush/hush@broker/"),
+        ("AMQP_URL", "broker://u:hush@broker/"),
+        ("DATABASE_URL", "postgres:/u:hush@server/d"),
+        ("DATABASE_URL", "host=server hush"),
+    ],
+)
+def test_what_is_wrong_is_named_without_the_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    with pytest.raises(SystemExit):
+        load(monkeypatch, **{name: value})
+    told = capsys.readouterr().err
+    assert f"TICKETRUSH_{name}" in told
+    assert "hush" not in told
 
 
 def started(store: Path, **changed: str) -> subprocess.CompletedProcess[str]:

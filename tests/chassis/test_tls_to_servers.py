@@ -52,8 +52,8 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     port = Ports(place).settle(["amqps"], [])["amqps"]
     configure = rabbitmq._configure
 
-    def configure_tls(home: Path, ports: dict[str, int]) -> None:
-        configure(home, ports)
+    def configure_tls(home: Path, ports: dict[str, int], password: str) -> None:
+        configure(home, ports, password)
         lines = [
             # The certificate is for the first of them alone.
             f"listeners.ssl.1 = 127.0.0.1:{port}",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy import environment
-from deploy.services import NAMES, SERVICES
+from deploy.services import NAMES, ROLES, SERVICES
 from deploy.stack import Stack
 from tests.deploy.test_stack import processes_of
 
@@ -107,7 +107,7 @@ def test_migrate_without_a_database_is_said_in_a_line(shell: Shell) -> None:
 
 
 def test_migrating_a_database_that_is_not_there_is_said_in_a_line(shell: Shell) -> None:
-    passwords = {f"TICKETRUSH_{name}_PASSWORD": "x" for name in ("RESERVATIONS", "PAYMENTS", "SCHEDULER")}
+    passwords = {role.password_variable: "x" for role in ROLES}
     done = shell.run("migrate", DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing", **passwords)
     assert done.returncode == 1
     assert done.stderr.startswith("error: the database at DATABASE_URL"), done.stderr

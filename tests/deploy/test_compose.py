@@ -17,6 +17,8 @@ from deploy.environment import role_url
 from deploy.errors import StackError
 from deploy.services import (
     ADMINISTRATOR,
+    BROKER_ADMINISTRATOR,
+    BROKER_USERS,
     CERTIFICATES,
     DATABASE,
     LOOPBACK,
@@ -51,13 +53,16 @@ def facts() -> dict[str, str]:
     """What stack.env would say inside the network of the containers; passwords are the names of their variables."""
     admin = f"postgresql://{ADMINISTRATOR}:{environment.ADMINISTRATOR_PASSWORD}@{POSTGRES.name}:5432/{DATABASE}"
     known = {
-        "AMQP_URL": f"amqp://{compose.BROKER_USER}:{compose.BROKER_PASSWORD}@{RABBITMQ.name}:5672/",
+        "AMQP_URL": f"amqp://{BROKER_ADMINISTRATOR}:{environment.BROKER_PASSWORD}@{RABBITMQ.name}:5672/",
         "DATABASE_URL": admin,
         "PROVIDER_STORE_PATH": "/var/lib/ticketrush/provider.db",
         "AUTH_JWKS": f"{ISSUER}/jwks.json",
         "AUTH_ISSUER": issuer.NAME,
         "AUTH_AUDIENCE": issuer.AUDIENCE,
         TLS_DIR: compose.CONTAINER_TLS_DIR,
+    }
+    known |= {
+        user.amqp_url: f"amqp://{user.name}:{user.password_variable}@{RABBITMQ.name}:5672/" for user in BROKER_USERS
     }
     known |= {role.database_url: role_url(admin, role, role.password_variable) for role in ROLES}
     return known | {service.address: f"{service.name}:{service.port}" for service in SERVICES}
@@ -115,10 +120,15 @@ def test_the_servers_are_published_on_loopback_alone_with_the_ports_of_the_table
         assert PARTS[server.name]["ports"] == [f"{LOOPBACK}::{port}" for port in server.ports.values()]
 
 
-def test_the_migration_gets_the_database_and_every_password() -> None:
+def test_the_migration_gets_the_servers_and_every_password() -> None:
     written = {name: resolved(value) for name, value in PARTS[MIGRATE]["environment"].items()}
-    passwords = {role.password_variable: role.password_variable for role in ROLES}
-    assert written == {"DATABASE_URL": facts()["DATABASE_URL"], **passwords}
+    variables = [role.password_variable for role in ROLES] + [user.password_variable for user in BROKER_USERS]
+    passwords = {variable: variable for variable in variables}
+    page = f"http://{RABBITMQ.name}:{RABBITMQ.ports['rabbitmq_management']}"
+    servers = {name: facts()[name] for name in ("DATABASE_URL", "AMQP_URL")} | {"RABBITMQ_MANAGEMENT_URL": page}
+    assert written == servers | passwords
+    waits = {name: how["condition"] for name, how in PARTS[MIGRATE]["depends_on"].items()}
+    assert waits == {server.name: "service_healthy" for server in SERVERS}
     assert PARTS[MIGRATE]["command"] == ["python", "-m", "deploy", "migrate"]
     assert PARTS[MIGRATE]["restart"] == "no"
 
@@ -159,7 +169,7 @@ def test_every_part_has_time_to_stop_and_keeps_its_data_in_a_volume() -> None:
 def test_the_example_of_env_names_every_variable_that_must_be_set() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     assert set(environment.read(ROOT / ".env.example")) == set(re.findall(r"\$\{(\w+):\?", text))
-    assert set(re.findall(r"\$\{(\w+):\?", text)) == {*environment.PASSWORD_VARIABLES, compose.BROKER_PASSWORD}
+    assert set(re.findall(r"\$\{(\w+):\?", text)) == set(environment.PASSWORD_VARIABLES)
 
 
 def test_the_image_holds_every_package() -> None:

@@ -183,14 +183,15 @@ def beside(
     amqp_url: str,
     settings: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Stack:
-    """Services on somebody else's servers. Roles belong to the whole cluster, so their passwords are shared.
+    """Services on somebody else's servers. Roles and users are the whole server's, so their passwords are shared.
 
     So is the CA: those of two such stacks may call each other.
     """
     run_dir.mkdir(exist_ok=True)
     shutil.copytree(servers.run_dir / "tls", run_dir / "tls")
     environment.write(run_dir / "secrets.env", environment.passwords(servers.run_dir / "secrets.env"))
-    return Stack(run_dir, settings=settings or {}, external=External(database_url=database_url, amqp_url=amqp_url))
+    external = External(database_url, amqp_url, servers.env["RABBITMQ_MANAGEMENT_URL"])
+    return Stack(run_dir, settings=settings or {}, external=external)
 
 
 def shared_addresses(stack: Stack, services: Sequence[str]) -> dict[str, str]:
