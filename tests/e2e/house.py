@@ -17,8 +17,11 @@ from aio_pika.abc import AbstractChannel
 from prometheus_client.parser import text_string_to_metric_families
 
 from chassis.bearer import bearing
+from chassis.channels import dial
+from chassis.tls import Tls
 from deploy import environment
 from deploy.facts import External
+from deploy.services import certificate_files
 from deploy.stack import Stack
 from tests.chassis.broker import channel_to
 from tests.e2e import ledgers
@@ -220,6 +223,12 @@ def connected(address: str, token: str = "") -> grpc.aio.Channel:
 def within(stack: Stack, name: str) -> grpc.aio.Channel:
     """A channel to any service of a stack, as its operator."""
     return stack.channel(name, *_OPTIONS)
+
+
+def between(stack: Stack, caller: str, name: str) -> grpc.aio.Channel:
+    """The channel that one service of a stack has to another."""
+    tls = Tls(*certificate_files(stack.run_dir / "tls", caller))
+    return dial(stack.address(name), *_OPTIONS, tls=tls, peer=name)
 
 
 def _read(url: str) -> str:
