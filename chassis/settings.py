@@ -28,7 +28,7 @@ EXIT_CODE_MISCONFIGURED = 2
 def _amqp_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"amqp", "amqps"} or not parts.hostname:
-        raise ValueError("must be amqp://USER:PASSWORD@HOST:PORT/ or amqps://...")
+        raise ValueError("must be amqp://USER:PASSWORD@HOST:PORT/ or amqps://...")  # pragma: allowlist secret
     try:
         _ = parts.port
     except ValueError:
@@ -48,7 +48,7 @@ def _database_url(value: str) -> str:
         conninfo_to_dict(value)
     except psycopg.ProgrammingError:
         # Without what it says: it quotes the value, password and all.
-        raise ValueError("must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or a connection string") from None
+        raise ValueError("must be postgresql://HOST:PORT/DATABASE, with USER:PASSWORD@ before HOST") from None
     return value
 
 

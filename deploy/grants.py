@@ -24,6 +24,7 @@ TABLES: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = {
         "outbox":             {"reservations": "arwd", "scheduler": "arwd", "operator": "r"},
         "parked_message":     {"reservations": "arw",  "scheduler": "r",    "operator": "rw"},
         "audit_entry":        {                                            "operator": "ar"},
+        "forgetting":         {                                            "operator": "ard"},
         "event":              {"reservations": "arw",  "scheduler": "rw",   "operator": "r"},
         "event_count":        {"reservations": "arw",  "scheduler": "arw",  "operator": "r"},
         "ticket":             {"reservations": "arw",  "scheduler": "rw",   "operator": "r"},
@@ -39,6 +40,7 @@ TABLES: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = {
         "outbox":             {"payments": "arwd",                         "operator": "ard"},
         "parked_message":     {"payments": "arw",                          "operator": "rw"},
         "audit_entry":        {                                            "operator": "ar"},
+        "forgetting":         {                                            "operator": "ard"},
         "payment":            {"payments": "arw",                          "operator": "rw"},
         "ledger_entry":       {"payments": "ar",                           "operator": "ar"},
     },
@@ -47,8 +49,14 @@ TABLES: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = {
 FUNCTIONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "reservations": {
         "analyze_tickets":    ("reservations",),
+        "rewrite_history":    ("operator",),
+        "rename_owner":       ("operator",),
+        "rename_past":        ("operator",),
     },
-    "payments": {},
+    "payments": {
+        "rewrite_history":    ("operator",),
+        "rename_payer":       ("operator",),
+    },
 }
 # fmt: on
 # fsck lays the card processor's statement beside the tables; no service needs a table of its own.

@@ -15,7 +15,7 @@ RIGHT = {
     "LISTEN_ADDRESS": "127.0.0.1:0",
     "METRICS_ADDRESS": "127.0.0.1:0",
     "LOG_LEVEL": "warning",
-    "AMQP_URL": "amqp://somebody:something@127.0.0.1:5672/",
+    "AMQP_URL": "amqp://somebody:something@127.0.0.1:5672/",  # pragma: allowlist secret
     "DATABASE_URL": "postgresql://somebody@127.0.0.1/ticketrush",
 }
 
@@ -84,9 +84,9 @@ def test_all_that_is_wrong_is_named_at_once(
 def test_what_is_in_a_file_is_taken_without_the_end_of_its_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "url").write_text("amqp://u:by-file@broker/\n")
+    (tmp_path / "url").write_text("amqp://u:by-file@broker/\n")  # pragma: allowlist secret
     monkeypatch.setenv("TICKETRUSH_AMQP_URL_FILE", str(tmp_path / "url"))
-    assert load(monkeypatch, AMQP_URL=None).amqp_url == "amqp://u:by-file@broker/"
+    assert load(monkeypatch, AMQP_URL=None).amqp_url == "amqp://u:by-file@broker/"  # pragma: allowlist secret
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_no_repr_shows_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "value"),
     [
         ("AMQP_URL", "amqp://u:hush/hush@broker/"),
-        ("AMQP_URL", "broker://u:hush@broker/"),
+        ("AMQP_URL", "broker://u:hush@broker/"),  # pragma: allowlist secret
         ("DATABASE_URL", "postgres:/u:hush@server/d"),
         ("DATABASE_URL", "host=server hush"),
     ],

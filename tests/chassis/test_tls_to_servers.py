@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import psycopg
 import pytest
@@ -29,12 +29,14 @@ class Secured:
     """Servers that speak TLS too; `ca` vouches for them under 127.0.0.1, `stranger` does not."""
 
     database_url: str
+    amqp_url: str
     amqps_port: int
     ca: Path
     stranger: Path
 
     def amqps(self, host: str, ca: Path) -> str:
-        return f"amqps://guest:guest@{host}:{self.amqps_port}/?cafile={quote(str(ca))}"
+        parts = urlsplit(self.amqp_url)
+        return f"amqps://{parts.username}:{parts.password}@{host}:{self.amqps_port}/?cafile={quote(str(ca))}"
 
     def database(self, ca: Path, host: str = "127.0.0.1") -> str:
         return make_conninfo(
@@ -71,7 +73,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         try:
             stack.up(("postgres", "rabbitmq"))
             _secure_postgres(stack.env["DATABASE_URL"], cert, key)
-            yield Secured(stack.env["DATABASE_URL"], port, ca, stranger.files(SERVER)[2])
+            yield Secured(stack.env["DATABASE_URL"], stack.env["AMQP_URL"], port, ca, stranger.files(SERVER)[2])
         finally:
             stack.clean()
 

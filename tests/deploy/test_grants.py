@@ -140,7 +140,7 @@ async def test_a_stranger_may_not_even_connect(admin_url: str) -> None:
     async with await psycopg.AsyncConnection.connect(admin_url, autocommit=True) as conn:
         await conn.execute("CREATE ROLE stranger LOGIN PASSWORD 'stranger'")
         try:
-            url = "postgresql://stranger:stranger@" + admin_url.rpartition("@")[2]
+            url = "postgresql://stranger:stranger@" + admin_url.rpartition("@")[2]  # pragma: allowlist secret
             with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
                 await psycopg.AsyncConnection.connect(url)
         finally:

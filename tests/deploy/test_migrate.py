@@ -141,7 +141,7 @@ async def test_an_administrator_need_not_be_a_superuser(admin_url: str) -> None:
             f"GRANT CREATE ON DATABASE {admin_url.rpartition('/')[2]} TO modest",
         ):
             await conn.execute(statement.encode())
-    modest = "postgresql://modest:modest@" + admin_url.rpartition("@")[2]
+    modest = "postgresql://modest:modest@" + admin_url.rpartition("@")[2]  # pragma: allowlist secret
     said: list[str] = []
     try:
         await migrate(modest, PASSWORDS, said.append)
@@ -170,10 +170,10 @@ def test_passwords_are_drawn_once(own_servers: Stack) -> None:
     ("admin", "expected"),
     [
         (
-            "postgresql://a:b@h1:1,h2:2/d?sslmode=require",
-            "postgresql://ticketrush_payments:p%40@h1:1,h2:2/d?sslmode=require",
+            "postgresql://a:b@h1:1,h2:2/d?sslmode=require",  # pragma: allowlist secret
+            "postgresql://ticketrush_payments:p%40@h1:1,h2:2/d?sslmode=require",  # pragma: allowlist secret
         ),
-        ("postgresql://h/d", "postgresql://ticketrush_payments:p%40@h/d"),
+        ("postgresql://h/d", "postgresql://ticketrush_payments:p%40@h/d"),  # pragma: allowlist secret
         ("host=h dbname=d user=a password=b", "user=ticketrush_payments password=p@ dbname=d host=h"),
     ],
 )
