@@ -20,7 +20,7 @@ from gateway.inbox import Inbox
 from gateway.limits import LimitSettings
 from gateway.owners import Owners
 from gateway.reads import Reads
-from gateway.servicer import RESERVE, TicketingServicer
+from gateway.servicer import GIVEN_UP_FIRST, RESERVE, TicketingServicer
 from gateway.submission import Submission
 from gateway.waiters import Waiters
 from gateway.watches import Watches
@@ -90,7 +90,7 @@ def compose(chosen: Settings) -> Process:
             "replies": lambda: replies.link.connected,
             "facts": lambda: facts.link.connected,
         },
-        admission=Admission(limited=[RESERVE]),
+        admission=Admission(limited=[RESERVE], ranks=GIVEN_UP_FIRST),
         limits=chosen.limits(),
         open=[verifier.open] if verifier else [],
         background=[publisher.run, replies.link.run, facts.link.run, *([verifier.run] if verifier else [])],

@@ -21,6 +21,17 @@ from ticketrush.v1 import ticketing_pb2_grpc
 
 # Its calls are those of a rush. How long a Pay takes is up to the card, and says nothing about load.
 RESERVE: Final = "/ticketrush.v1.TicketingService/Reserve"
+# Who holds tickets, and who has paid for them, is served before those who want some, and these before those who look.
+_READS: Final = frozenset(
+    {
+        *(f"/ticketrush.v1.TicketingService/{name}" for name in ("GetReservation", "ListReservations")),
+        *(f"/ticketrush.v1.TicketingService/{name}" for name in ("GetPayment", "ListPayments", "ListTickets")),
+        *(f"/ticketrush.v1.TicketingService/{name}" for name in ("WatchReservation", "WatchTickets")),
+        *(f"/ticketrush.v1.CatalogService/{name}" for name in ("GetEvent", "ListEvents")),
+    }
+)
+GIVEN_UP_FIRST: Final = (_READS, frozenset({RESERVE}))
+"""Calls that are refused first when there are too many, and those that are next."""
 # What a cancellation keeps of its time to read how things stand when its wait runs out; of a short time, half.
 READ_BACK_S: Final = 0.5
 
