@@ -15,6 +15,7 @@ import uvloop
 from chassis import logs, metrics
 from chassis.admission import Admission
 from chassis.guard import Guard
+from chassis.limits import Limits
 from chassis.server import WITHIN, Check, Health, build
 from chassis.settings import PREFIX, PublicSettings, Settings, stop_misconfigured
 
@@ -32,9 +33,10 @@ class Process:
     """A service as its composition root describes it.
 
     `open` is awaited in order before anything is served. `background` coroutines run until the end; one that fails ends
-    the process. `guard` says who may call; with `admission`, calls that are too many are refused. On SIGTERM: health
-    turns NOT_SERVING, `drain` is awaited in order (stop taking work, finish what is in hand), then the gRPC port
-    closes, the background is cancelled, and `close` is awaited in order.
+    the process. `guard` says who may call; with `admission`, calls that are too many are refused, and with `limits`
+    those of whoever takes too much. On SIGTERM: health turns NOT_SERVING, `drain` is awaited in order (stop taking
+    work, finish what is in hand), then the gRPC port closes, the background is cancelled, and `close` is awaited in
+    order.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Process:
     guard: Guard
     checks: Mapping[str, Check] = field(default_factory=dict)
     admission: Admission | None = None
+    limits: Limits | None = None
     open: Sequence[Callable[[], Awaitable[None]]] = ()
     background: Sequence[Callable[[], Coroutine[None, None, None]]] = ()
     drain: Sequence[Callable[[], Awaitable[None]]] = ()
@@ -66,9 +69,10 @@ async def _live(compose: Callable[[], Process]) -> None:
     for prepare in process.open:
         await prepare()
     health = Health(process.checks)
-    is_public = isinstance(process.settings, PublicSettings)
-    options = () if is_public else WITHIN
-    server, services = build(process.register, health, process.admission, process.guard, options=options)
+    options = () if isinstance(process.settings, PublicSettings) else WITHIN
+    server, services = build(
+        process.register, health, process.admission, process.guard, process.limits, options=options
+    )
     with _listening_on("LISTEN_ADDRESS", process.settings.listen_address):
         port = listen(server, process.settings)
     # Admission asks as callers do, but has no certificate by which to know this port.

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 from chassis.admission import Admission
 from chassis.guard import Guard, Unguarded
 from chassis.interceptor import CallInterceptor
+from chassis.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -98,11 +99,12 @@ def build(
     health: Health,
     admission: Admission | None = None,
     guard: Guard = Unguarded(),  # noqa: B008 # holds nothing
+    limits: Limits | None = None,
     *,
     options: Sequence[tuple[str, int]] = (),
 ) -> tuple[grpc.aio.Server, list[str]]:
     """A server with what `register` adds (it returns their full names), health, and reflection in both versions."""
-    server = grpc.aio.server(interceptors=[CallInterceptor(guard, admission)], options=(*_OPTIONS, *options))
+    server = grpc.aio.server(interceptors=[CallInterceptor(guard, admission, limits)], options=(*_OPTIONS, *options))
     services = list(register(server))
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     visible = [
