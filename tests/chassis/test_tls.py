@@ -15,6 +15,7 @@ import pytest
 
 from chassis import healthcheck, tls
 from chassis.channels import dial
+from chassis.interceptor import Handler
 from chassis.run import listen
 from chassis.server import Health as RealHealth
 from chassis.server import build
@@ -44,7 +45,7 @@ async def serving(chosen: Settings, *options: tuple[str, int]) -> AsyncIterator[
         return (peer_of(context) or "").encode()
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
-        handlers = {"Peer": grpc.unary_unary_rpc_method_handler(peer)}
+        handlers: dict[str, Handler] = {"Peer": grpc.unary_unary_rpc_method_handler(peer)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Names", handlers),))
         return ["test.Names"]
 
@@ -165,7 +166,7 @@ async def test_all_certificates_are_replaced_under_load_and_no_call_fails(office
         for name in ("gateway", "payments") * 4:
             await asyncio.to_thread(office.issue, name)
             seen = len(served)
-            await until(lambda seen=seen: len(served) > seen + 200)  # type: ignore[misc] # bound now
+            await until(lambda seen=seen: len(served) > seen + 200)
         over.set()
         await asyncio.gather(*callers)
     assert (failed, set(served)) == ([], {"gateway"})

@@ -1,6 +1,5 @@
 """TLS to RabbitMQ and PostgreSQL, with real ones: who is not whom the CA vouches for is not talked to."""
 
-import asyncio
 import logging
 import shutil
 from collections.abc import Iterator
@@ -130,4 +129,4 @@ async def test_a_database_that_the_ca_vouches_for_is_talked_to_by_tls(secured: S
 async def test_another_database_is_not_talked_to(secured: Secured, host: str, knows_it: bool, reason: str) -> None:
     url = secured.database(secured.ca if knows_it else secured.stranger, host)
     with pytest.raises(psycopg.OperationalError, match=reason):
-        await asyncio.to_thread(psycopg.connect, url)
+        await psycopg.AsyncConnection.connect(url)
