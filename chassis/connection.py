@@ -91,6 +91,9 @@ class Link:
         while True:
             begin = loop.time()
             reason = await self._live()
+            if cancelled_from_outside():
+                # An error that met the cancellation deep in a library has taken its place.
+                raise asyncio.CancelledError
             _lost.labels(self._name).inc()
             log.warning("%s: no connection to the broker: %s", self._name, reason)
             ceiling_s = BACKOFF_FIRST_S if loop.time() - begin > STABLE_S else min(ceiling_s * 2, BACKOFF_MAX_S)
