@@ -17,8 +17,9 @@ from rich.table import Table
 from tests.proof.guard import Guard, problem_of
 from tests.proof.guards_between_processes import ADMISSION, CLOCK, MESSAGES, PAYMENTS
 from tests.proof.guards_in_reservations import DATABASE, TICKETS_AND_MONEY
+from tests.proof.guards_of_limits import LIMITS
 
-GUARDS: Final = (*TICKETS_AND_MONEY, *DATABASE, *PAYMENTS, *MESSAGES, *ADMISSION, *CLOCK)
+GUARDS: Final = (*TICKETS_AND_MONEY, *DATABASE, *PAYMENTS, *MESSAGES, *ADMISSION, *LIMITS, *CLOCK)
 ROOT: Final = Path(__file__).parents[2]
 TRIAL_TIMEOUT_S: Final = 240
 # pytest: the tests ran, and some failed.
