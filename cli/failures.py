@@ -90,7 +90,7 @@ def _cause(failure: Failure, address: str) -> str:
 
 def _advice(failure: Failure, request_id: str) -> str:
     if failure.code == grpc.StatusCode.UNAUTHENTICATED:
-        return " `make up` gives commands a token for its own stack; for another, set TICKETRUSH_TOKEN."
+        return ". `make up` gives commands a token for its own stack; for another, set TICKETRUSH_TOKEN."
     if not request_id or failure.code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return ""
     return f" Whether it happened is unknown; run it again with --request-id {request_id}: nothing happens twice."
