@@ -184,6 +184,18 @@ async def test_a_replaced_certificate_is_the_one_that_is_shown(office: Office) -
         assert await name_told(channel) == "gateway"
 
 
+async def test_a_caller_shows_its_new_certificate_from_its_next_call_on(office: Office) -> None:
+    async with (
+        serving(within(office)) as address,
+        dial(address, tls=office.tls("gateway"), peer="payments") as channel,
+    ):
+        assert await name_told(channel) == "gateway"
+        office.tls("scheduler")
+        for new, file in zip(office.files("scheduler"), office.files("gateway"), strict=True):
+            os.replace(new, file)
+        assert await name_told(channel) == "scheduler"
+
+
 async def test_an_identity_whose_ca_is_no_longer_trusted_is_out(office: Office) -> None:
     old_ms = (("grpc.max_connection_age_ms", 200), ("grpc.max_connection_age_grace_ms", 200))
     async with (

@@ -33,7 +33,7 @@ LINKS: Final = (
     Guard(
         "a caller takes up its new certificate",
         (Edit(CHANNELS, "        if pem != self._pem:\n", "        if False:\n"),),
-        (f"{TESTS}::test_a_replaced_certificate_is_the_one_that_is_shown",),
+        (f"{TESTS}::test_a_caller_shows_its_new_certificate_from_its_next_call_on",),
     ),
     Guard(
         "calls under way end on the certificate of before",
