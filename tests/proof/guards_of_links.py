@@ -64,6 +64,19 @@ LINKS: Final = (
         (f"{SETTINGS_TESTS}::test_what_is_wrong_is_named",),
     ),
     Guard(
+        "a link that is told to end does, whatever fails just then",
+        (
+            Edit(
+                "chassis/connection.py",
+                "            reason = await self._live()\n            if cancelled_from_outside():\n",
+                "            reason = await self._live()\n            if False:\n",
+            ),
+        ),
+        (
+            "tests/chassis/test_connection.py::test_a_cancellation_that_an_error_takes_the_place_of_ends_it_all_the_same",
+        ),
+    ),
+    Guard(
         "a certificate of another CA is replaced",
         (Edit(CERTIFICATES, " or not _is_by(authority, known, name)", ""),),
         ("tests/deploy/test_certificates.py::test_one_that_is_of_no_use_is_made_anew_and_no_other",),
