@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from chassis.admission import Admission, Gate, is_probe, refusal, refuse_unread
 from chassis.callers import Caller, calling
 from chassis.guard import Guard, Rule
 from chassis.limits import Limits, rate_limited, refuse_early, too_large
+from chassis.patience import Reader
 
 log = logging.getLogger(__name__)
 
@@ -155,10 +156,15 @@ def _around_stream(
         request, begin = await observe.begin(sent, context)
         try:
             caller = calling.get()
-            with observe.stream(caller, context):
+            reader = Reader(context, observe.place(caller, context))
+            try:
                 async for response in inner(request, context):
                     _refuse_after(caller.valid_until_s)
+                    reader.begin()
                     yield response
+                    reader.took()
+            finally:
+                reader.ended()
         except BaseException as error:
             await observe.failed(error, context)
             raise
@@ -224,9 +230,12 @@ class _Observer:
             self._limit.begin()
         return request, time.perf_counter()
 
-    def stream(self, caller: Caller, context: Context) -> AbstractContextManager[None]:
-        """A place for a stream of this caller. Raises CallError when he has too many."""
-        return self._limits.stream(caller, context) if self._limits is not None else nullcontext()
+    def place(self, caller: Caller, context: Context) -> Callable[[], None]:
+        """A place for a stream, to be given back by calling this. Raises CallError when its caller has too many."""
+        places = ExitStack()
+        if self._limits is not None:
+            places.enter_context(self._limits.stream(caller, context))
+        return places.close
 
     def _parsed(self, sent: bytes) -> Any:
         if self._parse is None:
@@ -244,7 +253,7 @@ class _Observer:
     async def failed(self, error: BaseException, context: Context) -> None:
         """Counts what the call ended with; a failure that is no status yet becomes one here."""
         match error:
-            case asyncio.CancelledError():
+            case asyncio.CancelledError() | GeneratorExit():
                 self._count(grpc.StatusCode.CANCELLED)
             case AbortError():
                 self._count(context.code() or grpc.StatusCode.UNKNOWN)

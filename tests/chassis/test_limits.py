@@ -11,6 +11,7 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from chassis import patience
 from chassis.buckets import Rate
 from chassis.callers import Caller, Metadata
 from chassis.channels import dial
@@ -28,9 +29,10 @@ BYTES_MAX = 100
 
 @dataclass
 class Served:
-    """Counts what reaches it. A stream says one word and then nothing more."""
+    """Counts what reaches it. A stream says what it is sent and then nothing more, or one word again and again."""
 
     parsed: int = 0
+    word: bytes = b""
     streams_ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
@@ -52,6 +54,8 @@ class Served:
 
     async def _stream(self, request: bytes, _: object) -> AsyncIterator[bytes]:
         try:
+            while self.word:
+                yield self.word
             yield request
             await asyncio.Event().wait()
         finally:
@@ -245,3 +249,29 @@ async def test_a_caller_with_all_his_streams_open_takes_no_place_of_others() -> 
         with pytest.raises(grpc.aio.AioRpcError):
             _ = [await one.read() for one in opened]
         assert await stream(b"word", metadata=(("subject", "bob"),)).read() == b"word"
+
+
+async def test_a_stream_that_nobody_reads_keeps_its_place_until_its_memory_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else who opens streams and reads none of them would have as many as he likes, one message long each."""
+    monkeypatch.setattr(patience, "STALLED_MAX_S", 0.2)
+    served = Served(word=b"x" * 1_000_000)
+    async with serving(served, limits(buyer=TWO_STREAMS)) as channel:
+        stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(STREAM)
+
+        async def ends(call: grpc.aio.UnaryStreamCall[bytes, bytes]) -> Told:
+            with pytest.raises(grpc.aio.AioRpcError) as failed:
+                _ = [word async for word in call]
+            return told(failed.value)
+
+        idle = []
+        for _ in range(2):
+            served.streams_ended.clear()
+            idle.append(stream(b"", metadata=(("subject", "ann"),)))
+            await asyncio.wait_for(served.streams_ended.wait(), 10)
+        assert await ends(stream(b"", metadata=(("subject", "ann"),))) == Told(
+            "RESOURCE_EXHAUSTED", "TOO_MANY_STREAMS", 1
+        )
+        assert [await ends(call) for call in idle] == [Told("RESOURCE_EXHAUSTED", "SLOW_READER", 1)] * 2
+        assert (await stream(b"", metadata=(("subject", "ann"),)).read()) == served.word
