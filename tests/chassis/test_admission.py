@@ -45,6 +45,7 @@ class Busy:
             {
                 "Work": grpc.unary_unary_rpc_method_handler(self._work),
                 "Look": grpc.unary_unary_rpc_method_handler(self._work),
+                "Pay": grpc.unary_unary_rpc_method_handler(self._work),
                 "Stream": grpc.unary_stream_rpc_method_handler(self._stream),
             },
         )
@@ -274,19 +275,21 @@ async def test_what_finds_no_room_above_it_is_refused_too(monkeypatch: pytest.Mo
         assert await stream(b"").read() == b""
 
 
-async def test_in_a_crowd_that_looks_those_who_pay_are_served() -> None:
-    """2,000 calls of 2 ms in one instant, and one that matters more every 20 ms until the crowd is gone."""
+async def test_in_a_crowd_that_looks_and_reserves_those_who_pay_are_served() -> None:
+    """4 s of work of each kind in one instant, and one call that matters more every 20 ms until the crowd is gone."""
     busy = Busy(lambda: time.sleep(0.002))
-    async with serving(busy, Admission([], ranks=[{LOOK}])) as channel:
-        work, look = method(channel), method(channel, LOOK)
-        await work(b"")
-        looking = [asyncio.ensure_future(ended(look(b""))) for _ in range(2_000)]
-        paid: list[str] = []
-        while not all(one.done() for one in looking):
-            paid.append((await ended(work(b"")))[0])
+    async with serving(busy, Admission([], ranks=[{LOOK}, {WORK}])) as channel:
+        looks, works, pay = (method(channel, name) for name in (LOOK, WORK, PAY))
+        await asyncio.gather(looks(b""), works(b""), pay(b""))
+        looking = [asyncio.ensure_future(ended(looks(b""))) for _ in range(2_000)]
+        working = [asyncio.ensure_future(ended(works(b""))) for _ in range(2_000)]
+        paid: Counter[str] = Counter()
+        while not all(one.done() for one in (*looking, *working)):
+            paid[(await ended(pay(b"")))[0]] += 1
             await asyncio.sleep(0.02)
-        looked = Counter(one.result()[0] for one in looking)
-    assert looked["RESOURCE_EXHAUSTED"] > 0
+        looked, worked = (Counter(one.result()[0] for one in many) for many in (looking, working))
+    assert looked["RESOURCE_EXHAUSTED"] > 1_000
+    assert looked["OK"] < worked["OK"]
     assert set(paid) == {"OK"}
 
 

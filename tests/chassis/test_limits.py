@@ -255,7 +255,7 @@ async def test_a_stream_that_nobody_reads_keeps_its_place_until_its_memory_is_fr
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else who opens streams and reads none of them would have as many as he likes, one message long each."""
-    monkeypatch.setattr(patience, "STALLED_MAX_S", 0.2)
+    monkeypatch.setattr(patience, "STALLED_MAX_S", 1.0)
     served = Served(word=b"x" * 1_000_000)
     async with serving(served, limits(buyer=TWO_STREAMS)) as channel:
         stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(STREAM)
