@@ -19,6 +19,7 @@ from tests.proof.guards_at_the_doors import DOORS
 from tests.proof.guards_between_processes import ADMISSION, CLOCK, MESSAGES, PAYMENTS
 from tests.proof.guards_in_reservations import DATABASE, TICKETS_AND_MONEY
 from tests.proof.guards_of_data import PEOPLE, RIGHTS
+from tests.proof.guards_of_limits import LIMITS
 from tests.proof.guards_of_links import LINKS
 
 GUARDS: Final = (
@@ -27,6 +28,7 @@ GUARDS: Final = (
     *PAYMENTS,
     *MESSAGES,
     *ADMISSION,
+    *LIMITS,
     *CLOCK,
     *DOORS,
     *LINKS,
