@@ -239,7 +239,7 @@ async def test_a_reader_that_takes_nothing_is_ended_without_being_waited_for(
     monkeypatch.setattr(patience, "STALLED_MAX_S", 1.0)
     event_id = new_id()
     # Many times what lies between the gateway and a reader that does not read.
-    owner.tickets[event_id] = [ticket(f"{place:06}{'0' * 1_000}") for place in range(6_000)]
+    owner.tickets[event_id] = [ticket(f"{place:06}{'0' * 1_000}") for place in range(20_000)]
     idle, quick = Watch(gateway, event_id), Watch(gateway, event_id)
     await until(lambda: open_streams() == 2)
     await quick.whole()
