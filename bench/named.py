@@ -63,6 +63,7 @@ async def pairs(bench: "Bench", rounds: int, seconds: float) -> list[Figure]:
     """What a reservation costs with one of each service, and with two."""
     found = []
     with subjects.second_of_each(bench.stack) as both:
+        await bench.play(SEATS, both, seconds)  # what has just started is slow
         for _ in range(rounds):
             for what, subject in (("one", subjects.ticketrush(bench.stack)), ("two", both)):
                 played = await bench.play(SEATS, subject, seconds)
