@@ -46,7 +46,7 @@ PEOPLE: Final = (
         "forgetting takes the request_id, too",
         (
             Edit(
-                "reservations/migrations/0003_forgetting.sql",
+                "reservations/migrations/0004_forgetting.sql",
                 "SET buyer_id = new_name, request_id = gen_random_uuid()\n        FROM past",
                 "SET buyer_id = new_name\n        FROM past",
             ),
