@@ -1,4 +1,4 @@
-"""Lines to other services: found again within a second of their return, given up when nothing comes back any more."""
+"""Lines to other services: found again within two seconds of their return, given up when nothing comes back any more."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,6 +10,8 @@ from chassis.tls import Tls, called, channel_credentials
 
 RECONNECT_BACKOFF_MS: Final = 100
 RECONNECT_BACKOFF_MAX_MS: Final = 1_000
+# One attempt, the handshake of TLS with a busy peer included.
+CONNECT_TIMEOUT_MS: Final = 2_000
 KEEPALIVE_MS: Final = 10_000
 KEEPALIVE_TIMEOUT_MS: Final = 5_000
 # For calls that are under way on a connection of our last certificate; longer than any deadline within.
@@ -23,7 +25,8 @@ def dial(address: str, *options: tuple[str, int | str], tls: Tls | None = None, 
     """
     own = (
         ("grpc.initial_reconnect_backoff_ms", RECONNECT_BACKOFF_MS),
-        ("grpc.min_reconnect_backoff_ms", RECONNECT_BACKOFF_MS),
+        # Despite its name it is how long an attempt may take.
+        ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
         # The default backs off to two minutes and would sleep on after the peer is back.
         ("grpc.max_reconnect_backoff_ms", RECONNECT_BACKOFF_MAX_MS),
         # A service that moved to another address under its name.
