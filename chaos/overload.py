@@ -75,7 +75,7 @@ class _Crowd:
             seconds=seconds,
             rate=rate,
             in_flight=CALLERS,
-            token=self.scene.system.stack.operator_token,
+            tokens=[self.scene.system.stack.operator_token],
         )
         calls = [call async for call in loadgen.poured(self.program, load)]
         self.next += len(calls) * self.cart

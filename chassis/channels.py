@@ -1,4 +1,4 @@
-"""Lines to other services: found again within two seconds of their return, given up when nothing comes back any more."""
+"""Lines to other services: found again within two seconds of their return; given up when nothing comes back."""
 
 import asyncio
 from collections.abc import Callable
