@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from bench.report import OURS
 from deploy.ports import accepts, is_free
 from deploy.process import wait_until
-from deploy.services import LOOPBACK, SERVICES, certificate_files
+from deploy.services import LOOPBACK, SERVICES, SETTING_PREFIX, certificate_files, settings
 from deploy.stack import Stack
 
 START_DEADLINE_S: Final = 20.0
@@ -89,19 +89,37 @@ def second_of_each(stack: Stack) -> Iterator[Subject]:
 @contextmanager
 def gateways(stack: Stack) -> Iterator[tuple[Subject, Subject]]:
     """The stack behind a gateway that lets everybody in, and behind one that asks for tokens, by TLS, and limits."""
-    nobody_asked = dict.fromkeys(("AUTH_JWKS", "AUTH_ISSUER", "AUTH_AUDIENCE"), "")
-    cert, key, ca = certificate_files(stack.run_dir / "tls", GATEWAY)
-    all_asked = {"PUBLIC_TLS_CERT": str(cert), "PUBLIC_TLS_KEY": str(key), "LIMIT_LOOPBACK": "true", **UNREACHED}
-    with ExitStack() as ends:
-        found = []
-        for name, settings, trusted in (("open", nobody_asked, ""), ("guarded", all_asked, ca.read_text())):
-            within = {f"{other.upper()}_ADDRESS": stack.address(other) for other in ("reservations", "payments")}
-            twin = stack.twin(name, {GATEWAY: within | settings})
-            ends.callback(twin.clean)
-            twin.up([GATEWAY])
-            parts = {**ticketrush(stack).parts, GATEWAY: [_pid(twin, GATEWAY)]}
-            found.append(Subject(name, [twin.address(GATEWAY)], parts, trusted))
-        yield found[0], found[1]
+    cert, key, _ = certificate_files(stack.run_dir / "tls", GATEWAY)
+    unasked = _behind(stack, "open", "", dict.fromkeys(("AUTH_JWKS", "AUTH_ISSUER", "AUTH_AUDIENCE"), ""))
+    try:
+        asked = _behind(
+            stack,
+            "guarded",
+            (stack.run_dir / "tls" / GATEWAY / "ca.pem").read_text(),
+            {"PUBLIC_TLS_CERT": str(cert), "PUBLIC_TLS_KEY": str(key), "LIMIT_LOOPBACK": "true", **UNREACHED},
+        )
+        try:
+            yield unasked, asked
+        finally:
+            asked.stop()
+    finally:
+        unasked.stop()
+
+
+def _behind(stack: Stack, name: str, ca: str, changed: Mapping[str, str]) -> Subject:
+    """The stack behind another gateway, with other settings."""
+    [service] = [one for one in SERVICES if one.name == GATEWAY]
+    port = _free_port()
+    own = {f"{SETTING_PREFIX}{setting}": value for setting, value in changed.items()}
+    own |= {
+        f"{SETTING_PREFIX}LISTEN_ADDRESS": f"{LOOPBACK}:{port}",
+        f"{SETTING_PREFIX}METRICS_ADDRESS": f"{LOOPBACK}:0",
+    }
+    log = (stack.run_dir / f"{name}.log").open("wb")
+    environment = os.environ | settings(service, stack.env) | own
+    process = subprocess.Popen([sys.executable, "-m", GATEWAY], env=environment, stdout=log, stderr=log)
+    parts = {**ticketrush(stack).parts, GATEWAY: [process.pid]}
+    return _started(Subject(name, [f"{LOOPBACK}:{port}"], parts, ca, [process]))
 
 
 def baseline(stack: Stack, database_url: str, processes: int) -> Subject:
