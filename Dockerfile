@@ -28,7 +28,9 @@ RUN python -m compileall -q /usr/local/lib
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-index /wheels/*.whl \
     && useradd --system --user-group --uid 10001 --create-home ticketrush \
-    && install --directory --owner=ticketrush --group=ticketrush /var/lib/ticketrush
+    && install --directory --owner=ticketrush --group=ticketrush /var/lib/ticketrush /var/lib/ticketrush-tls \
+        /var/lib/ticketrush-tls/provider /var/lib/ticketrush-tls/reservations /var/lib/ticketrush-tls/payments \
+        /var/lib/ticketrush-tls/scheduler /var/lib/ticketrush-tls/gateway
 USER 10001:10001
 WORKDIR /home/ticketrush
 STOPSIGNAL SIGTERM

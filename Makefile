@@ -36,7 +36,7 @@ logs: venv ## show the logs, and follow them on a terminal (NAMES="gateway payme
 test: venv ## run all tests, with a PostgreSQL and a RabbitMQ of their own (ARGS="-k name": only some)
 	@$(IN_MEMORY) $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
-verify: lint types contract fresh-gen containers ## check style, types, contract, generated code, compose file and Dockerfile
+verify: lint types contract fresh-gen containers audit ## check style, types, contract, generated code, containers, audit
 
 lint: venv
 	@$(BIN)/ruff check
@@ -58,6 +58,9 @@ fresh-gen: venv
 containers: venv
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	@$(BIN)/hadolint Dockerfile
+
+audit: venv ## look for packages with known vulnerabilities and for committed secrets (what is offline is skipped)
+	@$(BIN)/python -m tests.security.scan
 
 gen: venv ## generate gen/ from protos/
 	@rm -rf gen/python/ticketrush && $(call generate,gen/python)
@@ -106,5 +109,5 @@ venv:
 
 generate = $(PROTOC) --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
 
-.PHONY: help demo up down status logs test verify lint types contract fresh-gen containers gen baseline fmt bench bench-smoke \
+.PHONY: help demo up down status logs test verify lint types contract fresh-gen containers audit gen baseline fmt bench bench-smoke \
 	proof-crashes proof-guards proof-model proof-poison chaos chaos-smoke clean venv

@@ -87,9 +87,16 @@ class Bench:
         return NoOffice() if "echo" in subject.parts else self.public_office
 
     async def play(
-        self, scenario: Scenario, subject: Subject, seconds: float, *, rate: float = 0, callers: int = IN_FLIGHT
+        self,
+        scenario: Scenario,
+        subject: Subject,
+        seconds: float,
+        *,
+        rate: float = 0,
+        callers: int = IN_FLIGHT,
+        tokens: Sequence[str] = (),
     ) -> Round:
-        """One round: at that rate, or with so many callers."""
+        """One round: at that rate, or with so many callers. Without `tokens`, all are the operator."""
         office = self.office(subject)
         load_name = f"open, {rate:,.0f}/s" if rate else f"{callers} callers"
         self.say(f"{scenario.name}: {subject.name}, {load_name}")
@@ -103,7 +110,9 @@ class Bench:
             in_flight=callers,
             timeout_s=TIMEOUT_S,
             connections=CONNECTIONS,
-            token=self.stack.operator_token,
+            tokens=tokens or [self.stack.operator_token],
+            ca=subject.ca,
+            server_name=subjects.GATEWAY,
         )
         before = subject.spent()
         calls = [call async for call in loadgen.poured(self.program, load)]

@@ -26,7 +26,8 @@ HOLDS: Final = 100_000
 RUN_OUT_AFTER_S: Final = 12
 RELEASE_TIMEOUT_S: Final = 300.0
 POLL_S: Final = 0.1
-COMMANDS: Final = 1_000_000
+# A command is some 270 bytes, and the queue refuses more than chassis.topology.BYTES_MAX.
+COMMANDS: Final = 900_000
 SEATS_OF_THE_RUSH: Final = 100_000
 SAID_AT_ONCE: Final = 10_000
 DRAIN_TIMEOUT_S: Final = 1_200.0
@@ -44,7 +45,7 @@ async def expiring(bench: "Bench", rounds: int, seconds: float) -> list[Figure]:
 
 
 async def backlog(bench: "Bench", _: int, __: float) -> list[Figure]:
-    """A million commands that were said while reservations was down, and payments made while they are drained.
+    """Nearly a million commands that were said while reservations was down, and payments made while they are drained.
 
     Played once. After a minute a command is too late, and is decided as that.
     """

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from bench.report import OURS
 from deploy.ports import accepts, is_free
 from deploy.process import wait_until
-from deploy.services import LOOPBACK, SERVICES
+from deploy.services import LOOPBACK, SERVICES, SETTING_PREFIX, certificate_files, settings
 from deploy.stack import Stack
 
 START_DEADLINE_S: Final = 20.0
@@ -24,6 +24,9 @@ PGBENCH_CLIENTS: Final = 16
 PGBENCH_OVERTIME_S: Final = 30.0
 SERVERS: Final = ("postgres", "rabbitmq")
 DOUBLED: Final = ("reservations", "payments", "scheduler", "gateway")
+GATEWAY: Final = "gateway"
+# What one address may do: more than the load generator does. The limits are counted, and refuse nobody.
+UNREACHED: Final = {"ADDRESS_CALLS_PER_S": "100000", "ADDRESS_BURST": "100000"}
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _TPS: Final = re.compile(r"^tps = ([0-9.]+)", re.MULTILINE)
 _LATENCY: Final = re.compile(r"^latency average = ([0-9.]+) ms", re.MULTILINE)
@@ -43,6 +46,8 @@ class Subject:
     name: str
     addresses: Sequence[str]
     parts: Mapping[str, Sequence[int]]
+    # With it the addresses are called by TLS: PEM of who must have vouched for GATEWAY.
+    ca: str = ""
     _own: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def spent(self) -> dict[str, Spent]:
@@ -81,6 +86,42 @@ def second_of_each(stack: Stack) -> Iterator[Subject]:
         second.clean()
 
 
+@contextmanager
+def gateways(stack: Stack) -> Iterator[tuple[Subject, Subject]]:
+    """The stack behind a gateway that lets everybody in, and behind one that asks for tokens, by TLS, and limits."""
+    cert, key, _ = certificate_files(stack.run_dir / "tls", GATEWAY)
+    unasked = _behind(stack, "open", "", dict.fromkeys(("AUTH_JWKS", "AUTH_ISSUER", "AUTH_AUDIENCE"), ""))
+    try:
+        asked = _behind(
+            stack,
+            "guarded",
+            (stack.run_dir / "tls" / GATEWAY / "ca.pem").read_text(),
+            {"PUBLIC_TLS_CERT": str(cert), "PUBLIC_TLS_KEY": str(key), "LIMIT_LOOPBACK": "true", **UNREACHED},
+        )
+        try:
+            yield unasked, asked
+        finally:
+            asked.stop()
+    finally:
+        unasked.stop()
+
+
+def _behind(stack: Stack, name: str, ca: str, changed: Mapping[str, str]) -> Subject:
+    """The stack behind another gateway, with other settings."""
+    [service] = [one for one in SERVICES if one.name == GATEWAY]
+    port = _free_port()
+    own = {f"{SETTING_PREFIX}{setting}": value for setting, value in changed.items()}
+    own |= {
+        f"{SETTING_PREFIX}LISTEN_ADDRESS": f"{LOOPBACK}:{port}",
+        f"{SETTING_PREFIX}METRICS_ADDRESS": f"{LOOPBACK}:0",
+    }
+    log = (stack.run_dir / f"{name}.log").open("wb")
+    environment = os.environ | settings(service, stack.env) | own
+    process = subprocess.Popen([sys.executable, "-m", GATEWAY], env=environment, stdout=log, stderr=log)
+    parts = {**ticketrush(stack).parts, GATEWAY: [process.pid]}
+    return _started(Subject(name, [f"{LOOPBACK}:{port}"], parts, ca, [process]))
+
+
 def baseline(stack: Stack, database_url: str, processes: int) -> Subject:
     """So many processes on a database of the stack's PostgreSQL."""
     port = _free_port()
@@ -90,7 +131,7 @@ def baseline(stack: Stack, database_url: str, processes: int) -> Subject:
             f"baseline x{processes}",
             [f"{LOOPBACK}:{port}"],
             {"baseline": [process.pid for process in own], "postgres": [_pid(stack, "postgres")]},
-            own,
+            _own=own,
         )
     )
 
@@ -100,7 +141,7 @@ def echo(processes: int) -> Subject:
     port = _free_port()
     own = [_python("bench.echo", port) for _ in range(processes)]
     return _started(
-        Subject(f"echo x{processes}", [f"{LOOPBACK}:{port}"], {"echo": [process.pid for process in own]}, own)
+        Subject(f"echo x{processes}", [f"{LOOPBACK}:{port}"], {"echo": [process.pid for process in own]}, _own=own)
     )
 
 

@@ -3,8 +3,7 @@
 import asyncio
 import shutil
 import signal
-import urllib.request
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -12,10 +11,10 @@ from typing import Final
 
 import psycopg
 
-from chaos.meters import GUEST
 from chaos.proxy import FAIR, Weather
 from chaos.record import Record
 from chaos.system import SERVICE_NAMES, TWINS, System
+from deploy.broker import ask
 from deploy.services import ROLES
 
 
@@ -139,7 +138,7 @@ async def queues_deleted(scene: Scene) -> None:
     """An operator's mistake: each work queue is deleted with whatever is in it."""
     system, random = scene.system, scene.random
     for queue in random.sample(QUEUES, len(QUEUES)):
-        await asyncio.to_thread(_delete_queue, system.env["RABBITMQ_MANAGEMENT_URL"], queue)
+        await asyncio.to_thread(_delete_queue, system.env, queue)
         await asyncio.sleep(random.uniform(0.5, 1.5))
 
 
@@ -230,11 +229,8 @@ async def _answers(system: System) -> bool:
         return False
 
 
-def _delete_queue(management_url: str, queue: str) -> None:
-    url = f"{management_url}/api/queues/%2F/{queue}"
-    request = urllib.request.Request(url, method="DELETE", headers={"Authorization": GUEST})
-    with urllib.request.urlopen(request, timeout=API_TIMEOUT_S):
-        pass
+def _delete_queue(env: Mapping[str, str], queue: str) -> None:
+    ask(env["RABBITMQ_MANAGEMENT_URL"], env["AMQP_URL"], "DELETE", f"/api/queues/%2F/{queue}")
 
 
 async def _rabbitmqctl(system: System, *command: str) -> None:

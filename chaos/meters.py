@@ -3,13 +3,14 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Final
 from urllib.error import URLError
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 from chaos.system import SERVICE_NAMES, System
+from deploy.broker import ask
 
 INTERVAL_S: Final = 1.0
 TIMEOUT_S: Final = 1.0
@@ -24,8 +25,6 @@ COUNTERS: Final = (
     "ticketrush_gateway_commands_said_again_total",
 )
 REDELIVERED: Final = "redelivered"
-# RabbitMQ's stock user.
-GUEST: Final = "Basic Z3Vlc3Q6Z3Vlc3Q="
 
 
 class Meters:
@@ -50,7 +49,7 @@ class Meters:
                 for series, value in _series(_get(url)):
                     self._add(name, series, value)
         with suppress(URLError, OSError, ValueError):
-            self._add("rabbitmq", REDELIVERED, _redelivered(self._system.env["RABBITMQ_MANAGEMENT_URL"]))
+            self._add("rabbitmq", REDELIVERED, _redelivered(self._system.env))
 
     def _add(self, process: str, series: str, value: float) -> None:
         last = self._last.get((process, series), 0.0)
@@ -66,14 +65,14 @@ def _series(page: str) -> Iterator[tuple[str, float]]:
             yield series, float(value)
 
 
-def _redelivered(management_url: str) -> float:
-    queues = json.loads(_get(f"{management_url}/api/queues?columns=name,message_stats.redeliver"))
+def _redelivered(env: Mapping[str, str]) -> float:
+    path = "/api/queues?columns=name,message_stats.redeliver"
+    queues = json.loads(ask(env["RABBITMQ_MANAGEMENT_URL"], env["AMQP_URL"], "GET", path))
     # Without any statistics yet it is an empty list.
     return float(sum((queue.get("message_stats") or {}).get("redeliver", 0) for queue in queues))
 
 
 def _get(url: str) -> str:
-    request = Request(url, headers={"Authorization": GUEST})
-    with urlopen(request, timeout=TIMEOUT_S) as answer:
+    with urlopen(url, timeout=TIMEOUT_S) as answer:
         text: str = answer.read().decode()
         return text

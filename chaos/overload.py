@@ -67,7 +67,7 @@ class _Crowd:
         """At that rate, or in a closed loop; every answer goes into the record."""
         wanted = round(rate * seconds) if rate else round(CLOSED_MAX_PER_S * seconds / self.cart)
         left = range(self.next, len(self.sale.seats) - self.cart + 1, self.cart)
-        requests = [self._request(self.sale.seats[at : at + self.cart]) for at in left[:wanted]]
+        requests = [self._request(at) for at in left[:wanted]]
         load = Load(
             addresses=self.addresses,
             methods=[METHOD],
@@ -75,7 +75,7 @@ class _Crowd:
             seconds=seconds,
             rate=rate,
             in_flight=CALLERS,
-            token=self.scene.system.stack.operator_token,
+            tokens=[self.scene.system.stack.operator_token],
         )
         calls = [call async for call in loadgen.poured(self.program, load)]
         self.next += len(calls) * self.cart
@@ -83,12 +83,13 @@ class _Crowd:
             self._note(requests[call.number], call)
         return calls
 
-    def _request(self, ticket_ids: Sequence[str]) -> pb.ReserveRequest:
+    def _request(self, at: int) -> pb.ReserveRequest:
         return pb.ReserveRequest(
             request_id=drawn_id(self.scene.random),
             event_id=self.sale.event_id,
-            buyer_id=f"{self.scene.cell}-crowd",
-            ticket_ids=ticket_ids,
+            # Each a buyer of their own: nobody may hold so many carts.
+            buyer_id=f"{self.scene.cell}-crowd-{at}",
+            ticket_ids=self.sale.seats[at : at + self.cart],
             wait=Duration(seconds=WAIT_S),
         )
 

@@ -13,7 +13,6 @@ import grpc
 import psycopg
 
 from chaos.proxy import Proxy
-from chassis.healthcheck import is_serving
 from deploy.errors import StackError
 from deploy.services import SERVICES
 from deploy.stack import Stack
@@ -74,7 +73,7 @@ class System:
     def provider(self) -> "PaymentProviderServiceAsyncStub":
         """The card processor itself, for its statement."""
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self.stack.address("provider"))
+            self._channel = self.stack.channel("provider")
         stub: PaymentProviderServiceAsyncStub = PaymentProviderServiceStub(self._channel)
         return stub
 
@@ -176,7 +175,7 @@ class System:
 
     async def serves(self, name: str) -> bool:
         """What the service's own health says, asked without a proxy."""
-        return await asyncio.to_thread(is_serving, self.stack.address(name), 1.0)
+        return await asyncio.to_thread(self.stack.is_serving, name, 1.0)
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:

@@ -3,6 +3,9 @@
 A call waits twice: until its handler begins, in gRPC and in the event loop, and then for what it asks for. The first
 wait is measured by calls of our own to our own port, and refusing a share of the calls keeps it short (`Backlog`). The
 second is measured by the calls themselves, and a limit on how many are under way keeps it short (`Limit`).
+
+gRPC has a queue for each method, and one thread serves them all. So each method has its backlog, and what is refused
+for it is taken from methods of lower rank first.
 """
 
 import asyncio
@@ -46,6 +49,11 @@ GROW_BY: Final = 0.2
 RETRY_AFTER_S: Final = (0.5, 1.5)
 SPREAD: Final = 32
 
+# How much of what is known of the traffic is kept each PROBE_INTERVAL_S: who has gone is forgotten in a second or two.
+TRAFFIC_KEPT: Final = 0.8
+# Less than rounding leaves.
+_NOTHING: Final = 1e-9
+
 _delay = Gauge("ticketrush_admission_delay_seconds", "How long the last probe waited to be taken up.", ("grpc_method",))
 _share = Gauge("ticketrush_admission_refused_ratio", "Share of calls refused for that delay, 0 to 1.", ("grpc_method",))
 _limit = Gauge("ticketrush_admission_limit_calls", "Calls admitted at a time.", ("grpc_method",))
@@ -59,7 +67,9 @@ class Backlog:
         self.refused_share = 0.0
         self._method = method
         self._delay = _delay.labels(name)
-        _share.labels(name).set_function(lambda: self.refused_share)
+        self.traffic = 0.0
+        """Calls each PROBE_INTERVAL_S, of late."""
+        self._came = 0
         self._has_calls = False
         # When the probe that is under way was made.
         self._asked: float | None = None
@@ -74,6 +84,7 @@ class Backlog:
     def called(self) -> None:
         """A call came."""
         self._has_calls = True
+        self._came += 1
 
     def learn(self, delay_s: float) -> None:
         """Calls wait so long now; to be told every PROBE_INTERVAL_S."""
@@ -85,6 +96,8 @@ class Backlog:
             # It may grow up to here; a full house makes it.
             change = min(change, 0.0)
         self.refused_share = min(max(self.refused_share + change, 0.0), 1.0)
+        self.traffic = TRAFFIC_KEPT * self.traffic + (1 - TRAFFIC_KEPT) * self._came
+        self._came = 0
 
     def tick(self) -> None:
         """Learns from the last probe, or from one that is under way for longer than the last one took."""
@@ -139,34 +152,48 @@ class Limit:
 
 
 class Gate:
-    """The admission of one method."""
+    """The admission of one method. While one of the limits `above` has no room, it has none either."""
 
-    def __init__(self, method: str, limit: Limit | None) -> None:
+    def __init__(self, method: str, rank: int, limit: Limit | None, above: Sequence[Limit]) -> None:
         self.backlog = Backlog(method)
+        self.rank = rank
         self.limit = limit
+        self.share = 0.0
+        """Of its calls that are refused for its own backlog, or for one of higher rank."""
+        self._above = above
+        _share.labels(method.rpartition("/")[2]).set_function(lambda: self.share)
 
     @property
     def is_shut(self) -> bool:
         """Whether the next call is one too many."""
         if self.limit is not None and not self.limit.has_room:
             return True
-        share = self.backlog.refused_share
-        return share > 0 and random.random() < share  # noqa: S311 # any call may be the one
+        for limit in self._above:
+            # It would take what others wait for.
+            if not limit.has_room:
+                return True
+        return self.share > 0 and random.random() < self.share  # noqa: S311 # any call may be the one
 
 
 class Admission:
-    """The gates of a gRPC port; `limited` are full method names whose calls have a Limit."""
+    """The gates of a gRPC port. `limited` are full method names whose calls have a Limit.
 
-    def __init__(self, limited: Collection[str]) -> None:
-        self._limited = limited
+    `ranks` are methods by what is given up first: the first collection before the second, and so on; methods in none of
+    them last.
+    """
+
+    def __init__(self, limited: Collection[str], ranks: Sequence[Collection[str]] = ()) -> None:
+        self._ranks = ranks
+        self._limits = {method: Limit() for method in limited}
         self._gates: list[Gate] = []
+        for method, limit in self._limits.items():
+            _limit.labels(method.rpartition("/")[2]).set_function(partial(getattr, limit, "calls"))
 
     def gate(self, method: str) -> Gate:
         """A new gate, for a method by its full name."""
-        limit = Limit() if method in self._limited else None
-        if limit:
-            _limit.labels(method.rpartition("/")[2]).set_function(partial(getattr, limit, "calls"))
-        gate = Gate(method, limit)
+        rank = self._rank(method)
+        above = [limit for name, limit in self._limits.items() if self._rank(name) > rank]
+        gate = Gate(method, rank, self._limits.get(method), above)
         self._gates.append(gate)
         return gate
 
@@ -178,7 +205,43 @@ class Admission:
                     gate.backlog.tick()
                     if gate.backlog.needs_probe:
                         probes.create_task(gate.backlog.probe(channel))
+                self.spread()
                 await asyncio.sleep(PROBE_INTERVAL_S)
+
+    def spread(self) -> None:
+        """Says how much each gate refuses: what a backlog asks for, from the lowest rank up to its own."""
+        by_rank: list[list[Gate]] = [[] for _ in range(len(self._ranks) + 1)]
+        for gate in self._gates:
+            by_rank[gate.rank].append(gate)
+            gate.share = 0.0
+        traffic = [sum(gate.backlog.traffic for gate in gates) for gates in by_rank]
+        for rank, gates in enumerate(by_rank):
+            wanted = max((gate.backlog.refused_share for gate in gates), default=0.0)
+            if wanted == 0.0:
+                continue
+            *below, own = _lowest_first(wanted, traffic[: rank + 1])
+            for share, lower in zip(below, by_rank, strict=False):
+                for gate in lower:
+                    gate.share = max(gate.share, share)
+            for gate in gates:
+                # Of one rank only those are refused who wait.
+                gate.share = max(gate.share, own * gate.backlog.refused_share / wanted)
+
+    def _rank(self, method: str) -> int:
+        return next((rank for rank, methods in enumerate(self._ranks) if method in methods), len(self._ranks))
+
+
+def _lowest_first(share: float, traffic: Sequence[float]) -> list[float]:
+    """By rank, what to refuse of it, so that of all the traffic this share is refused."""
+    whole = sum(traffic)
+    if not whole:
+        return [share] * len(traffic)
+    left, shares = share, []
+    for part in (calls / whole for calls in traffic):
+        refused = 0.0 if left <= _NOTHING else left / part if left < part else 1.0
+        shares.append(refused)
+        left -= refused * part
+    return shares
 
 
 def is_probe(metadata: Sequence[tuple[str, str | bytes]]) -> bool:

@@ -4,18 +4,22 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import psycopg
+from google.protobuf.message import DecodeError
 from grpc.aio import AbortError, AioRpcError, ServicerContext
 from psycopg_pool import PoolTimeout, TooManyRequests
 
 from chassis import errors, logs, metrics, tokens
 from chassis.admission import Admission, Gate, is_probe, refusal, refuse_unread
-from chassis.callers import calling
+from chassis.callers import Caller, calling
 from chassis.guard import Guard, Rule
+from chassis.limits import Limits, rate_limited, refuse_early, too_large
+from chassis.patience import Reader
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +35,14 @@ _OWN_PREFIX = "/grpc."
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each unary-unary and unary-stream method once and remembers the wrapped handler: it is on the hot path.
 
-    Whom `guard` does not let in is refused before the message is read; with `admission`, so are those who are too many.
+    Whom `guard` does not let in is refused before the message is read; with `admission`, so are those who are too many,
+    and with `limits` those who call too often.
     """
 
-    def __init__(self, guard: Guard, admission: Admission | None = None) -> None:
+    def __init__(self, guard: Guard, admission: Admission | None = None, limits: Limits | None = None) -> None:
         self._guard = guard
         self._admission = admission
+        self._limits = limits
         self._wrapped: dict[str, _Method] = {}
 
     async def intercept_service(
@@ -54,7 +60,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             if handler.request_streaming:
                 raise AssertionError(f"{method} takes a stream of requests, around which nothing is done here")
             gate = self._admission.gate(method) if self._admission else None
-            known = self._wrapped[method] = _wrap(method, handler, gate, rule)
+            known = self._wrapped[method] = _wrap(method, handler, gate, rule, self._limits)
         metadata = handler_call_details.invocation_metadata or ()
         gate = known.gate
         if gate is not None:
@@ -65,9 +71,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 return known.refusal
         if known.rule is not None:
             try:
-                calling.set(await known.rule.caller(metadata))
+                caller = await known.rule.caller(metadata)
             except errors.CallError as refused:
                 return _refusal_of(known.observe, refused)
+            calling.set(caller)
+            if self._limits is not None and (wait_s := self._limits.caller_wait_s(caller)):
+                return _too_early_of(known.observe, wait_s)
         return known.handler
 
 
@@ -84,18 +93,16 @@ class _Method:
     refusal: Handler
 
 
-def _wrap(method: str, handler: Handler, gate: Gate | None, rule: Rule | None) -> _Method:
-    observe = _Observer(method, "server_stream" if handler.response_streaming else "unary", gate, rule)
+def _wrap(method: str, handler: Handler, gate: Gate | None, rule: Rule | None, limits: Limits | None) -> _Method:
+    observe = _Observer(method, handler, gate, rule, limits)
     # The stubs know only the handlers of the synchronous server.
     inner: Any = handler.unary_stream if handler.response_streaming else handler.unary_unary
     if handler.response_streaming:
-        wrapped = grpc.unary_stream_rpc_method_handler(
-            _around_stream(observe, inner), handler.request_deserializer, handler.response_serializer
+        wrapped: Handler = grpc.unary_stream_rpc_method_handler(
+            _around_stream(observe, inner), None, handler.response_serializer
         )
     else:
-        wrapped = grpc.unary_unary_rpc_method_handler(
-            _around_unary(observe, inner), handler.request_deserializer, handler.response_serializer
-        )
+        wrapped = grpc.unary_unary_rpc_method_handler(_around_unary(observe, inner), None, handler.response_serializer)
     return _Method(gate, rule, observe, wrapped, _overload_of(observe))
 
 
@@ -115,11 +122,19 @@ def _refusal_of(observe: "_Observer", refused: errors.CallError) -> Handler:
     return grpc.stream_stream_rpc_method_handler(call)
 
 
+def _too_early_of(observe: "_Observer", wait_s: float) -> Handler:
+    async def call(_: Any, context: Context) -> None:
+        observe.refused()
+        await refuse_early(context, wait_s, "caller")
+
+    return grpc.stream_stream_rpc_method_handler(call)
+
+
 def _around_unary(
     observe: "_Observer", inner: Callable[[Any, Context], Awaitable[Any]]
 ) -> Callable[[Any, Context], Awaitable[Any]]:
-    async def call(request: Any, context: Context) -> Any:
-        begin = await observe.begin(request, context)
+    async def call(sent: bytes, context: Context) -> Any:
+        request, begin = await observe.begin(sent, context)
         try:
             response = await inner(request, context)
         except BaseException as error:
@@ -137,13 +152,19 @@ def _around_unary(
 def _around_stream(
     observe: "_Observer", inner: Callable[[Any, Context], AsyncIterator[Any]]
 ) -> Callable[[Any, Context], AsyncIterator[Any]]:
-    async def call(request: Any, context: Context) -> AsyncIterator[Any]:
-        begin = await observe.begin(request, context)
+    async def call(sent: bytes, context: Context) -> AsyncIterator[Any]:
+        request, begin = await observe.begin(sent, context)
         try:
-            valid_until_s = calling.get().valid_until_s
-            async for response in inner(request, context):
-                _refuse_after(valid_until_s)
-                yield response
+            caller = calling.get()
+            reader = Reader(context, observe.place(caller, context))
+            try:
+                async for response in inner(request, context):
+                    _refuse_after(caller.valid_until_s)
+                    reader.begin()
+                    yield response
+                    reader.took()
+            finally:
+                reader.ended()
         except BaseException as error:
             await observe.failed(error, context)
             raise
@@ -164,24 +185,40 @@ def _refuse_after(valid_until_s: float) -> None:
 class _Observer:
     """The surroundings of one method's calls, its metric children bound beforehand."""
 
-    def __init__(self, method: str, kind: str, gate: Gate | None, rule: Rule | None) -> None:
+    def __init__(
+        self, method: str, handler: Handler, gate: Gate | None, rule: Rule | None, limits: Limits | None
+    ) -> None:
         self._method = method
+        self._parse = handler.request_deserializer
         self._rule = rule
+        self._limits = limits
+        self._bytes_max = limits.request_bytes(method) if limits else None
         self._limit = gate.limit if gate else None
         _, service, name = method.split("/")
-        self._labels = (kind, service, name)
+        self._labels = ("server_stream" if handler.response_streaming else "unary", service, name)
         self._started = metrics.grpc_started.labels(*self._labels)
         self._seconds = metrics.grpc_seconds.labels(*self._labels)
         self._ok = metrics.grpc_handled.labels(*self._labels, "OK")
 
-    async def begin(self, request: Any, context: Context) -> float:
-        """When the call began, for `ended`; aborts it when its peer may not make it, or when it is one too many."""
-        if self._rule is not None:
-            try:
+    async def begin(self, sent: bytes, context: Context) -> tuple[Any, float]:
+        """The request, and when the call began, for `ended`.
+
+        Aborts the call when its peer may not make it, when it comes too soon or too large, and when it is one too many.
+        """
+        try:
+            if self._rule is not None:
                 self._rule.check_peer(context)
-            except errors.CallError as refused:
-                self.refused(refused.code)
-                await errors.abort(context, refused)
+            if self._limits is not None:
+                if wait_s := self._limits.address_wait_s(context):
+                    self.refused()
+                    message, trailers = rate_limited(wait_s, "address")
+                    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message, trailers)
+                if self._bytes_max is not None and len(sent) > self._bytes_max:
+                    raise too_large(len(sent), self._bytes_max)
+            request = self._parsed(sent)
+        except errors.CallError as refused:
+            self.refused(refused.code)
+            await errors.abort(context, refused)
         logs.call_method.set(self._method)
         logs.call_request_id.set(getattr(request, "request_id", ""))
         if self._limit and not self._limit.has_room:
@@ -191,7 +228,23 @@ class _Observer:
         self._started.inc()
         if self._limit:
             self._limit.begin()
-        return time.perf_counter()
+        return request, time.perf_counter()
+
+    def place(self, caller: Caller, context: Context) -> Callable[[], None]:
+        """A place for a stream, to be given back by calling this. Raises CallError when its caller has too many."""
+        places = ExitStack()
+        if self._limits is not None:
+            places.enter_context(self._limits.stream(caller, context))
+        return places.close
+
+    def _parsed(self, sent: bytes) -> Any:
+        if self._parse is None:
+            return sent
+        try:
+            return self._parse(sent)
+        except DecodeError:
+            message = "the request is no message of this call's type"
+            raise errors.CallError(grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST", message) from None
 
     def succeeded(self) -> None:
         """It was answered."""
@@ -200,7 +253,7 @@ class _Observer:
     async def failed(self, error: BaseException, context: Context) -> None:
         """Counts what the call ended with; a failure that is no status yet becomes one here."""
         match error:
-            case asyncio.CancelledError():
+            case asyncio.CancelledError() | GeneratorExit():
                 self._count(grpc.StatusCode.CANCELLED)
             case AbortError():
                 self._count(context.code() or grpc.StatusCode.UNKNOWN)

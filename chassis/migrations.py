@@ -14,14 +14,17 @@ class MigrationChanged(Exception):
     """A migration file differs from what was applied under its name: restore it and write a new one instead."""
 
 
-async def migrate(dsn: str, schema: str, folders: Sequence[Path]) -> list[str]:
+async def migrate(dsn: str, schema: str, folders: Sequence[Path], *, owner: str = "") -> list[str]:
     """Brings a schema up to date and returns the names of the files applied now, `folder/NNNN_name.sql`.
 
-    Folders are applied in the order given, files by name; all in one transaction: a failed file leaves nothing behind.
+    What they make belongs to the role `owner` (by default, to whoever connects), who must own the schema. Folders are
+    applied in the order given, files by name; all in one transaction: a failed file leaves nothing behind.
     Raises MigrationChanged, psycopg.Error.
     """
     async with await AsyncConnection.connect(dsn) as conn:
         await conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
+        if owner:
+            await conn.execute(SQL("SET LOCAL ROLE {}").format(Identifier(owner)))
         await conn.execute(SQL("SET LOCAL search_path TO {}").format(Identifier(schema)))
         await conn.execute(
             """CREATE TABLE IF NOT EXISTS migration (

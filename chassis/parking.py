@@ -1,14 +1,17 @@
 """Where messages wait for a person: a table beside the service's own data, and the backstop queue drained into it."""
 
+import asyncio
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import psycopg
 from aio_pika.abc import AbstractChannel
 from prometheus_client import Counter
 from psycopg import AsyncConnection
+from psycopg_pool import PoolTimeout, TooManyRequests
 
 from chassis.attempts import persist
 from chassis.batch import CONTENT_TYPE, pack
@@ -22,6 +25,10 @@ log = logging.getLogger(__name__)
 
 DETAIL_CHARS_MAX: Final = 2_000
 NAME_CHARS_MAX: Final = 255
+# Longer than any hold lives: by then a command about one can only be refused.
+GIVE_UP_AFTER_DAYS: Final = 30
+GIVE_UP_INTERVAL_S: Final = 3_600.0
+GIVE_UP_BATCH: Final = 500
 BACKSTOP_PREFETCH: Final = 16
 BACKSTOP_ENVELOPES_MAX: Final = 500
 
@@ -61,6 +68,32 @@ class Parking:
         for message in messages:
             _parked.labels(message.queue, message.reason).inc()
             log.error("parked %s of %s: %s: %s", message.message_id, message.queue, message.reason, message.detail)
+
+    async def give_up_old_for_ever(self, kind: str) -> None:
+        """Gives up what of this kind has waited GIVE_UP_AFTER_DAYS, with its bytes, now and then, until cancelled."""
+        while True:
+            try:
+                given_up = await self._give_up_old(kind)
+            except (psycopg.Error, PoolTimeout, TooManyRequests) as error:
+                log.warning("parking: what is old could not be given up: %s", error)
+                given_up = 0
+            if given_up:
+                log.error("parking: gave %d of %s up: nobody settled them for %s d", given_up, kind, GIVE_UP_AFTER_DAYS)
+            await asyncio.sleep(0 if given_up == GIVE_UP_BATCH else GIVE_UP_INTERVAL_S)
+
+    async def _give_up_old(self, kind: str) -> int:
+        async with self._database.transaction() as conn:
+            cursor = await conn.execute(
+                """UPDATE parked_message
+                   SET state = 'DISCARDED', settle_time = clock_timestamp(), settled_by = 'nobody',
+                       settle_note = 'too old to be of use', body = ''
+                   WHERE parked_id IN (
+                       SELECT parked_id FROM parked_message
+                       WHERE state = 'PARKED' AND kind = %s AND park_time < now() - make_interval(days => %s)
+                       ORDER BY parked_id LIMIT %s FOR UPDATE SKIP LOCKED)""",
+                (kind, GIVE_UP_AFTER_DAYS, GIVE_UP_BATCH),
+            )
+            return cursor.rowcount
 
     async def _insert(self, messages: Sequence[ParkedMessage]) -> None:
         async with self._database.transaction() as conn, conn.cursor() as cursor:

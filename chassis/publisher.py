@@ -56,7 +56,7 @@ class Publisher:
     """Publishes to one topic exchange, with confirms.
 
     A message whose routing key is in `mandatory_keys` must reach a queue, else it fails as Unroutable. The exchange is
-    declared on each connect and every 30 s, and whatever `declare` declares.
+    declared on each connect and every 30 s, and whatever `declare` declares; with `passive` it must be there.
     """
 
     def __init__(
@@ -67,10 +67,11 @@ class Publisher:
         mandatory_keys: frozenset[str],
         name: str,
         declare: Declare | None = None,
+        passive: bool = False,
     ) -> None:
         self._exchange = exchange
         self._mandatory = mandatory_keys
-        self._sender = Sender(url, exchange=exchange, name=name, declare=declare)
+        self._sender = Sender(url, exchange=exchange, name=name, declare=declare, passive=passive)
         self._link = self._sender.link
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import grpc
 import uvloop
@@ -14,8 +15,9 @@ import uvloop
 from chassis import logs, metrics
 from chassis.admission import Admission
 from chassis.guard import Guard
-from chassis.server import Check, Health, build
-from chassis.settings import PREFIX, Settings, stop_misconfigured
+from chassis.limits import Limits
+from chassis.server import WITHIN, Check, Health, build
+from chassis.settings import PREFIX, PublicSettings, Settings, stop_misconfigured
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +33,10 @@ class Process:
     """A service as its composition root describes it.
 
     `open` is awaited in order before anything is served. `background` coroutines run until the end; one that fails ends
-    the process. `guard` says who may call; with `admission`, calls that are too many are refused. On SIGTERM: health
-    turns NOT_SERVING, `drain` is awaited in order (stop taking work, finish what is in hand), then the gRPC port
-    closes, the background is cancelled, and `close` is awaited in order.
+    the process. `guard` says who may call; with `admission`, calls that are too many are refused, and with `limits`
+    those of whoever takes too much. On SIGTERM: health turns NOT_SERVING, `drain` is awaited in order (stop taking
+    work, finish what is in hand), then the gRPC port closes, the background is cancelled, and `close` is awaited in
+    order.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Process:
     guard: Guard
     checks: Mapping[str, Check] = field(default_factory=dict)
     admission: Admission | None = None
+    limits: Limits | None = None
     open: Sequence[Callable[[], Awaitable[None]]] = ()
     background: Sequence[Callable[[], Coroutine[None, None, None]]] = ()
     drain: Sequence[Callable[[], Awaitable[None]]] = ()
@@ -65,9 +69,16 @@ async def _live(compose: Callable[[], Process]) -> None:
     for prepare in process.open:
         await prepare()
     health = Health(process.checks)
-    server, services = build(process.register, health, process.admission, process.guard)
+    options = () if isinstance(process.settings, PublicSettings) else WITHIN
+    server, services = build(
+        process.register, health, process.admission, process.guard, process.limits, options=options
+    )
     with _listening_on("LISTEN_ADDRESS", process.settings.listen_address):
-        port = server.add_insecure_port(process.settings.listen_address)
+        port = listen(server, process.settings)
+    # Admission asks as callers do, but has no certificate by which to know this port.
+    own_door = f"unix-abstract:ticketrush-{uuid4()}"
+    if process.admission:
+        server.add_insecure_port(own_door)
     with _listening_on("METRICS_ADDRESS", process.settings.metrics_address):
         metrics.serve(process.settings.metrics_address)
     await health.begin(services)
@@ -77,13 +88,19 @@ async def _live(compose: Callable[[], Process]) -> None:
     gc.set_threshold(COLLECT_EVERY)
     await server.start()
     if process.admission:
-        host, _, _ = process.settings.listen_address.rpartition(":")
-        tasks.append(asyncio.create_task(process.admission.run(f"{host}:{port}"), name="admission"))
+        tasks.append(asyncio.create_task(process.admission.run(own_door), name="admission"))
     log.info("listening", extra={"port": port, "metrics": process.settings.metrics_address})
     try:
         await _until_stopped(stop, tasks)
     finally:
         await _stop(process, health, server, tasks)
+
+
+def listen(server: grpc.aio.Server, chosen: Settings) -> int:
+    """Opens the port; returns its number."""
+    if chosen.port_tls is None:
+        return server.add_insecure_port(chosen.listen_address)
+    return server.add_secure_port(chosen.listen_address, chosen.port_tls.server_credentials())
 
 
 @contextmanager

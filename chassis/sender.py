@@ -58,14 +58,16 @@ class NotSent(PublishError):
 class Sender:
     """One supervised connection with a confirming channel, and one without for outcomes.
 
-    On each connect and every 30 s the exchange is declared, and whatever `declare` declares.
+    On each connect and every 30 s the exchange is declared, or demanded if others own it (`passive`), and whatever
+    `declare` declares.
     """
 
-    def __init__(self, url: str, *, exchange: str, name: str, declare: Declare | None) -> None:
+    def __init__(self, url: str, *, exchange: str, name: str, declare: Declare | None, passive: bool = False) -> None:
         self.link = Link(url, name=name, setup=self._setup, refresh=self._refresh)
         self.outcomes = Outcomes(self.link.drop)
         self._exchange = exchange
         self._declare = declare
+        self._passive = passive
         self._plain: AbstractChannel | None = None
         self._confirming: Channel | None = None
 
@@ -109,6 +111,6 @@ class Sender:
 
     async def _refresh(self) -> None:
         if self._plain is not None:
-            await declare_exchange(self._plain, self._exchange)
+            await declare_exchange(self._plain, self._exchange, passive=self._passive)
             if self._declare is not None:
                 await self._declare(self._plain)

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 from chassis.admission import Admission
 from chassis.guard import Guard, Unguarded
 from chassis.interceptor import CallInterceptor
+from chassis.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,10 @@ PING_INTERVAL_MIN_MS = 5_000
 # they cannot even refuse in time gRPC ends from here on, bare.
 PENDING_CALLS_MAX = 20_000
 HEALTH_INTERVAL_S = 0.25
+# A certificate is looked at once, when a connection begins: so long after it has run out, nobody comes in by it still.
+CONNECTION_AGE_MAX_MS = 600_000
+# Longer than any deadline within.
+CONNECTION_AGE_GRACE_MS = 60_000
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 _OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -41,6 +46,12 @@ _OPTIONS = (
     ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS_MAX),
     # Two processes on one port would share its calls by chance.
     ("grpc.so_reuseport", 0),
+)
+
+# Of a port for other services, beside _OPTIONS. The public one has streams that last, and looks at no certificate.
+WITHIN = (
+    ("grpc.max_connection_age_ms", CONNECTION_AGE_MAX_MS),
+    ("grpc.max_connection_age_grace_ms", CONNECTION_AGE_GRACE_MS),
 )
 
 Check = Callable[[], bool]
@@ -88,9 +99,12 @@ def build(
     health: Health,
     admission: Admission | None = None,
     guard: Guard = Unguarded(),  # noqa: B008 # holds nothing
+    limits: Limits | None = None,
+    *,
+    options: Sequence[tuple[str, int]] = (),
 ) -> tuple[grpc.aio.Server, list[str]]:
     """A server with what `register` adds (it returns their full names), health, and reflection in both versions."""
-    server = grpc.aio.server(interceptors=[CallInterceptor(guard, admission)], options=_OPTIONS)
+    server = grpc.aio.server(interceptors=[CallInterceptor(guard, admission, limits)], options=(*_OPTIONS, *options))
     services = list(register(server))
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     visible = [

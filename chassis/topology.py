@@ -5,7 +5,7 @@ exchange --routing key--> work queue --5 s, 60 s, 600 s--> back to exactly that 
                               +--delivery limit--> parked.<service> --Backstop--> table parked_message
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,9 +46,47 @@ def retry_exchange(exchange: str, delay_s: float) -> str:
     return f"{exchange}.retry.{delay_s:g}s"
 
 
-async def declare_exchange(channel: AbstractChannel, exchange: str) -> None:
-    """Declares the durable topic exchange that everything is said on."""
-    await channel.declare_exchange(exchange, ExchangeType.TOPIC, durable=True, timeout=DECLARE_TIMEOUT_S)
+@dataclass(frozen=True)
+class Furniture:
+    """All that a broker has of ours, in the order in which it can be declared.
+
+    `exchanges` by name, with their type; `queues` by name, with their arguments; `bindings` are (queue, exchange, key).
+    All of it is durable.
+    """
+
+    exchanges: Mapping[str, ExchangeType]
+    queues: Mapping[str, FieldTable]
+    bindings: Sequence[tuple[str, str, str]]
+
+
+def furniture(
+    exchange: str, queues: Sequence[WorkQueue], retry_delays_s: Sequence[float] = RETRY_DELAYS_S
+) -> Furniture:
+    """The exchange and all that the queues need."""
+    exchanges = {exchange: ExchangeType.TOPIC}
+    declared = {parked_queue(service): _PARKED for service in sorted({queue.service for queue in queues})}
+    bindings: list[tuple[str, str, str]] = []
+    for queue in queues:
+        declared[queue.name] = _work_queue(queue)
+        bindings += [(queue.name, exchange, routing_key) for routing_key in queue.routing_keys]
+        for delay_s in retry_delays_s:
+            # One queue per delay, because messages expire only at the head of a queue. The routing key is the work
+            # queue's name and stays so when the message is dead-lettered to the default exchange.
+            source, name = retry_exchange(exchange, delay_s), f"{queue.service}.retry.{delay_s:g}s"
+            exchanges[source] = ExchangeType.DIRECT
+            declared[name] = _retry_queue(delay_s)
+            bindings.append((name, source, queue.name))
+    return Furniture(exchanges, declared, bindings)
+
+
+async def declare_exchange(channel: AbstractChannel, exchange: str, *, passive: bool = False) -> None:
+    """Declares the durable topic exchange that everything is said on; `passive`: only demands that it is there.
+
+    Raises aio_pika.exceptions.AMQPError.
+    """
+    await channel.declare_exchange(
+        exchange, ExchangeType.TOPIC, durable=True, passive=passive, timeout=DECLARE_TIMEOUT_S
+    )
 
 
 async def declare(
@@ -62,22 +100,28 @@ async def declare(
 
     Raises aio_pika.exceptions.AMQPError, among them ChannelPreconditionFailed when a queue exists with other arguments.
     """
-    await declare_exchange(channel, exchange)
-    for service in sorted({queue.service for queue in queues}):
-        await declare_parked_queue(channel, service)
-    for queue in queues:
-        await _declare_work_queue(channel, exchange, queue)
-        for delay_s in retry_delays_s:
-            await _declare_retry(channel, exchange, queue, delay_s)
+    wanted = furniture(exchange, queues, retry_delays_s)
+    for name, kind in wanted.exchanges.items():
+        await channel.declare_exchange(name, kind, durable=True, timeout=DECLARE_TIMEOUT_S)
+    for name, arguments in wanted.queues.items():
+        await channel.declare_queue(name, durable=True, arguments=arguments, timeout=DECLARE_TIMEOUT_S)
+    underlay = await channel.get_underlay_channel()
+    for queue, source, routing_key in wanted.bindings:
+        await underlay.queue_bind(queue, source, routing_key, timeout=DECLARE_TIMEOUT_S)
 
 
 async def declare_parked_queue(channel: AbstractChannel, service: str) -> None:
     """Declares the backstop of a service. Idempotent."""
-    await _declare_quorum(channel, parked_queue(service), {"x-delivery-limit": PARKED_DELIVERY_LIMIT})
+    await channel.declare_queue(parked_queue(service), durable=True, arguments=_PARKED, timeout=DECLARE_TIMEOUT_S)
 
 
-async def _declare_work_queue(channel: AbstractChannel, exchange: str, queue: WorkQueue) -> None:
-    arguments: FieldTable = {
+# At-least-once dead-lettering works only where a full queue refuses.
+_QUORUM: Final[FieldTable] = {"x-queue-type": "quorum", "x-overflow": "reject-publish"}
+_PARKED: Final[FieldTable] = _QUORUM | {"x-delivery-limit": PARKED_DELIVERY_LIMIT}
+
+
+def _work_queue(queue: WorkQueue) -> FieldTable:
+    return _QUORUM | {
         "x-max-length": queue.length_max,
         "x-max-length-bytes": queue.bytes_max,
         "x-delivery-limit": DELIVERY_LIMIT,
@@ -85,19 +129,10 @@ async def _declare_work_queue(channel: AbstractChannel, exchange: str, queue: Wo
         "x-dead-letter-routing-key": parked_queue(queue.service),
         "x-dead-letter-strategy": "at-least-once",
     }
-    await _declare_quorum(channel, queue.name, arguments)
-    for routing_key in queue.routing_keys:
-        await _bind(channel, queue.name, exchange, routing_key)
 
 
-async def _declare_retry(channel: AbstractChannel, exchange: str, queue: WorkQueue, delay_s: float) -> None:
-    """One queue per delay, because messages expire only at the head of a queue.
-
-    The routing key is the work queue's name and stays so when the message is dead-lettered to the default exchange.
-    """
-    source = retry_exchange(exchange, delay_s)
-    name = f"{queue.service}.retry.{delay_s:g}s"
-    arguments: FieldTable = {
+def _retry_queue(delay_s: float) -> FieldTable:
+    return _QUORUM | {
         "x-message-ttl": round(delay_s * 1000),
         "x-max-length": LENGTH_MAX,
         "x-max-length-bytes": BYTES_MAX,
@@ -105,17 +140,3 @@ async def _declare_retry(channel: AbstractChannel, exchange: str, queue: WorkQue
         "x-dead-letter-exchange": "",
         "x-dead-letter-strategy": "at-least-once",
     }
-    await channel.declare_exchange(source, ExchangeType.DIRECT, durable=True, timeout=DECLARE_TIMEOUT_S)
-    await _declare_quorum(channel, name, arguments)
-    await _bind(channel, name, source, queue.name)
-
-
-async def _declare_quorum(channel: AbstractChannel, name: str, arguments: FieldTable) -> None:
-    # At-least-once dead-lettering works only where a full queue refuses.
-    always: FieldTable = {"x-queue-type": "quorum", "x-overflow": "reject-publish"}
-    await channel.declare_queue(name, durable=True, arguments=always | arguments, timeout=DECLARE_TIMEOUT_S)
-
-
-async def _bind(channel: AbstractChannel, queue: str, exchange: str, routing_key: str) -> None:
-    underlay = await channel.get_underlay_channel()
-    await underlay.queue_bind(queue, exchange, routing_key, timeout=DECLARE_TIMEOUT_S)

@@ -10,6 +10,7 @@ from cli.tickets import tickets_app
 from cli.token import token
 from ops.audit_log import audit_log
 from ops.facts import facts_app
+from ops.forgetting.command import forget_buyer
 from ops.fsck.command import fsck
 from ops.outbox import outbox
 from ops.parked.commands import parked_app
@@ -41,6 +42,9 @@ OPERATORS: Final = "For operators (docs/operations.md)"
 app.command(epilog="Example: ticketrush fsck --settled", rich_help_panel=OPERATORS)(fsck)
 app.command(epilog="Example: ticketrush outbox", rich_help_panel=OPERATORS)(outbox)
 app.command("audit", epilog="Example: ticketrush audit --limit 10", rich_help_panel=OPERATORS)(audit_log)
+app.command(
+    "forget-buyer", epilog="Example: ticketrush forget-buyer ada --reason 'asked for it'", rich_help_panel=OPERATORS
+)(forget_buyer)
 app.add_typer(parked_app, name="parked", rich_help_panel=OPERATORS)
 app.add_typer(payments_app, name="payments", rich_help_panel=OPERATORS)
 app.add_typer(refunds_app, name="refunds", rich_help_panel=OPERATORS)

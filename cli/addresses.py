@@ -56,13 +56,25 @@ def token_for(gateway: str) -> str:
     return lines.get("OPERATOR_TOKEN", "") if lines.get("GATEWAY_ADDRESS") == gateway else ""
 
 
+def told_by_environment(variable: str) -> str | None:
+    """What the environment alone says under a name without prefix; None if it does not."""
+    found = _find_in_environment(variable)
+    return found[0] if found else None
+
+
 def _find(variable: str) -> tuple[str, str] | None:
     """The value, and where it was found."""
+    if found := _find_in_environment(variable):
+        return found
+    file, lines = _stack()
+    return (lines[variable], f"{variable} in {file}") if lines.get(variable) else None
+
+
+def _find_in_environment(variable: str) -> tuple[str, str] | None:
     for prefix in _PREFIXES:
         if value := os.environ.get(prefix + variable):
             return value, prefix + variable
-    file, lines = _stack()
-    return (lines[variable], f"{variable} in {file}") if lines.get(variable) else None
+    return None
 
 
 def _stack() -> tuple[Path, dict[str, str]]:

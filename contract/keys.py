@@ -1,5 +1,7 @@
 """Routing keys of the topic exchange, who must take them, and which payload each carries."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from chassis.topology import WorkQueue
@@ -42,3 +44,14 @@ REQUIRED: Final = frozenset(key for queue in (*RESERVATIONS_QUEUES, *PAYMENTS_QU
 
 WATCHED: Final = (RESERVED, REJECTED, PARTIALLY_PAID, SOLD, CANCELLED, EXPIRED, RESERVATION_UPDATED, EVENT_UPDATED)
 """Facts for whoever listens, gateways among them. None of them is REQUIRED: then `mandatory` would prove nothing."""
+
+SAID_BY: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "gateway": (RESERVATION_REQUESTED, CANCEL_REQUESTED, PAYMENT_REQUESTED),
+        "reservations": (*WATCHED, REFUND_REQUESTED),
+        "payments": (PAYMENT_APPROVED, PAYMENT_REJECTED, REFUND_COMPLETED),
+        # Says what is left over of the outbox that it shares with reservations.
+        "scheduler": (*WATCHED, REFUND_REQUESTED),
+    }
+)
+"""What each service may say; the broker refuses it anything else."""

@@ -1,6 +1,7 @@
 """The commands of the stack: `python -m deploy up|down|status|logs|migrate|clean`, most also a make target."""
 
 import asyncio
+import json
 import logging
 import os
 import sys
@@ -14,11 +15,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from deploy import compose, environment
+from deploy import broker, compose, environment
 from deploy.errors import StackError
 from deploy.facts import External
 from deploy.migrate import migrate as migrate_database
-from deploy.services import GATEWAY_PORT, NAMES, SERVICES, SETTING_PREFIX
+from deploy.services import BROKER_USERS, GATEWAY_PORT, NAMES, SERVICES, SETTING_PREFIX, TLS_DIR, TLS_SETTINGS
 from deploy.stack import GATEWAY_PORT_VARIABLE, Stack
 from deploy.status import statuses
 
@@ -85,13 +86,28 @@ def logs(
 
 @app.command()
 def migrate() -> None:
-    """Make roles, schemas and tables in the database at DATABASE_URL, with the passwords in the environment."""
+    """Make roles, schemas and tables in the database at DATABASE_URL, with the passwords in the environment.
+
+    And users and queues in the broker at AMQP_URL, where RABBITMQ_MANAGEMENT_URL says how.
+    """
     with _told():
         url = os.environ.get("DATABASE_URL")
         if not url:
             raise StackError("DATABASE_URL is not set")
         passwords = {name: os.environ.get(name, "") for name in environment.PASSWORD_VARIABLES}
         asyncio.run(migrate_database(url, passwords, _say))
+        if (page := os.environ.get("RABBITMQ_MANAGEMENT_URL")) and (amqp_url := os.environ.get("AMQP_URL")):
+            broker.furnish(page, amqp_url, passwords)
+
+
+@app.command()
+def definitions() -> None:
+    """Print the broker's definitions with the passwords in the environment, for an empty broker to load."""
+    with _told():
+        passwords = {name: os.environ.get(name, "") for name in environment.PASSWORD_VARIABLES}
+        if missing := [user.password_variable for user in BROKER_USERS if not passwords[user.password_variable]]:
+            raise StackError(f"these are not set: {', '.join(missing)}")
+        sys.stdout.write(json.dumps(broker.filled(passwords)) + "\n")
 
 
 @app.command()
@@ -107,6 +123,7 @@ def clean() -> None:
 def _stack() -> Stack:
     """The stack as the environment asks for it; every service gets the TICKETRUSH_* variables that we do not set."""
     ours = {"RUN_DIR", GATEWAY_PORT_VARIABLE.removeprefix(SETTING_PREFIX), "LISTEN_ADDRESS", "METRICS_ADDRESS"}
+    ours |= {TLS_DIR, *TLS_SETTINGS}
     ours |= {setting for service in SERVICES for setting in service.settings}
     ours |= {name.removeprefix(SETTING_PREFIX) for name in environment.PASSWORD_VARIABLES}
     given = {

@@ -10,9 +10,23 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from deploy import environment
+from deploy.broker import user_url
 from deploy.errors import StackError
 from deploy.issuer import Issuer
-from deploy.services import ADMINISTRATOR, DATABASE, LOOPBACK, POSTGRES, RABBITMQ, ROLES, SERVICES
+from deploy.services import (
+    ADMINISTRATOR,
+    BROKER_ADMINISTRATOR,
+    BROKER_USERS,
+    CERTIFICATES,
+    DATABASE,
+    LOOPBACK,
+    OPERATOR,
+    POSTGRES,
+    RABBITMQ,
+    ROLES,
+    SERVICES,
+    TLS_DIR,
+)
 
 UP_DEADLINE_S: Final = 1_800.0
 RECOVERY_DEADLINE_S: Final = 60.0
@@ -24,9 +38,8 @@ _UP: Final = ("up", "--detach", "--build", "--wait")
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _SECRETS: Final = _ROOT / ".env"
 _ISSUER: Final = _ROOT / ".run" / "issuer"
-BROKER_USER: Final = "ticketrush"
-BROKER_PASSWORD: Final = "TICKETRUSH_RABBITMQ_PASSWORD"  # noqa: S105 # the name of the variable, not its value
 _SECRET_BYTES: Final = 24
+CONTAINER_TLS_DIR: Final = "/var/lib/ticketrush-tls"
 _NEEDED: Final = "RUNTIME=compose needs Docker with its compose plugin; install it, or unset RUNTIME"
 
 
@@ -39,8 +52,12 @@ def up(run_dir: Path, say: Callable[[str], None]) -> None:
     issuer.prepare()
     say("docker compose up: the first time builds the image and pulls the others")
     _up_all(say)
+    folder = run_dir / "tls"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _compose(["cp", f"{CERTIFICATES}:{CONTAINER_TLS_DIR}/{OPERATOR}", str(folder.resolve())], _ANSWER_DEADLINE_S)
     before = environment.read(run_dir / "stack.env")
-    environment.write(run_dir / "stack.env", _facts(passwords) | issuer.facts(before))
+    found = _facts(passwords) | {TLS_DIR: str(folder.resolve())} | issuer.facts(before)
+    environment.write(run_dir / "stack.env", found)
 
 
 def down(say: Callable[[str], None]) -> None:
@@ -99,8 +116,8 @@ def _recovered(say: Callable[[str], None]) -> bool:
 def _passwords() -> dict[str, str]:
     """The passwords in `.env`; draws those that are missing, and keeps whatever else is in the file."""
     known = environment.read(_SECRETS)
-    wanted = [*environment.PASSWORD_VARIABLES, BROKER_PASSWORD]
-    complete = known | {name: known.get(name) or secrets.token_urlsafe(_SECRET_BYTES) for name in wanted}
+    missing = [name for name in environment.PASSWORD_VARIABLES if not known.get(name)]
+    complete = known | {name: secrets.token_urlsafe(_SECRET_BYTES) for name in missing}
     if complete != known:
         environment.write(_SECRETS, complete)
     return complete
@@ -116,8 +133,10 @@ def _facts(passwords: dict[str, str]) -> dict[str, str]:
     database = f"{ports[POSTGRES.name, POSTGRES.ports['postgres']]}/{DATABASE}"
     facts["DATABASE_URL"] = f"postgresql://{ADMINISTRATOR}:{passwords[environment.ADMINISTRATOR_PASSWORD]}@{database}"
     broker = ports[RABBITMQ.name, RABBITMQ.ports["rabbitmq"]]
-    facts["AMQP_URL"] = f"amqp://{BROKER_USER}:{passwords[BROKER_PASSWORD]}@{broker}/"
+    facts["AMQP_URL"] = f"amqp://{BROKER_ADMINISTRATOR}:{passwords[environment.BROKER_PASSWORD]}@{broker}/"
     facts["RABBITMQ_MANAGEMENT_URL"] = "http://" + ports[RABBITMQ.name, RABBITMQ.ports["rabbitmq_management"]]
+    for user in BROKER_USERS:
+        facts[user.amqp_url] = user_url(facts["AMQP_URL"], user, passwords[user.password_variable])
     for role in ROLES:
         password = passwords[role.password_variable]
         facts[role.database_url] = environment.role_url(facts["DATABASE_URL"], role, password)

@@ -13,10 +13,16 @@ from psycopg.conninfo import make_conninfo
 
 from deploy.errors import StackError
 from deploy.process import write_atomically
-from deploy.services import ROLES, SETTING_PREFIX, Role
+from deploy.services import BROKER_USERS, ROLES, SETTING_PREFIX, Role
 
 ADMINISTRATOR_PASSWORD: Final = f"{SETTING_PREFIX}POSTGRES_PASSWORD"
-PASSWORD_VARIABLES: Final = (ADMINISTRATOR_PASSWORD, *(role.password_variable for role in ROLES))
+BROKER_PASSWORD: Final = f"{SETTING_PREFIX}RABBITMQ_PASSWORD"
+PASSWORD_VARIABLES: Final = (
+    ADMINISTRATOR_PASSWORD,
+    BROKER_PASSWORD,
+    *(role.password_variable for role in ROLES),
+    *(user.password_variable for user in BROKER_USERS),
+)
 _SECRET_BYTES: Final = 24
 
 
@@ -31,7 +37,7 @@ def write(path: Path, values: Mapping[str, str]) -> None:
 
 
 def passwords(path: Path) -> dict[str, str]:
-    """The database passwords by variable; drawn on first use, then kept in the file."""
+    """The passwords of database and broker by variable; drawn on first use, then kept in the file."""
     known = read(path)
     wanted = {name: known.get(name) or secrets.token_urlsafe(_SECRET_BYTES) for name in PASSWORD_VARIABLES}
     if wanted != known:

@@ -6,13 +6,18 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from deploy import postgres, rabbitmq
-from deploy.environment import ADMINISTRATOR_PASSWORD, role_url
-from deploy.services import LOOPBACK, RABBITMQ, ROLES, SERVICES
+from deploy.broker import user_url
+from deploy.environment import ADMINISTRATOR_PASSWORD, BROKER_PASSWORD, role_url
+from deploy.services import BROKER_USERS, LOOPBACK, RABBITMQ, ROLES, SERVICES, TLS_DIR
 
 
 @dataclass(frozen=True)
 class External:
-    """Servers that somebody else runs, to be used instead of private ones."""
+    """Servers that somebody else runs, to be used instead of private ones.
+
+    Users of our own are made in such a broker only when its `management_url` is told; else all services connect as its
+    URL says.
+    """
 
     database_url: str | None = None
     amqp_url: str | None = None
@@ -26,12 +31,21 @@ def gather(run_dir: Path, ports: Mapping[str, int], passwords: Mapping[str, str]
         facts[service.address] = f"{LOOPBACK}:{ports[service.name]}"
         facts[service.metrics_address] = f"{LOOPBACK}:{ports[service.name + '_metrics']}"
     facts["DATABASE_URL"] = external.database_url or postgres.url(ports["postgres"], passwords[ADMINISTRATOR_PASSWORD])
-    facts["AMQP_URL"] = external.amqp_url or rabbitmq.url(ports["rabbitmq"])
+    facts["AMQP_URL"] = external.amqp_url or rabbitmq.url(ports["rabbitmq"], passwords[BROKER_PASSWORD])
     facts["RABBITMQ_MANAGEMENT_URL"] = _management_url(ports, external)
+    for user in BROKER_USERS:
+        own = user_url(facts["AMQP_URL"], user, passwords[user.password_variable])
+        facts[user.amqp_url] = own if has_own_users(external) else facts["AMQP_URL"]
     for role in ROLES:
         facts[role.database_url] = role_url(facts["DATABASE_URL"], role, passwords[role.password_variable])
     facts["PROVIDER_STORE_PATH"] = str(run_dir / "provider.db")
+    facts[TLS_DIR] = str(run_dir / "tls")
     return facts
+
+
+def has_own_users(external: External) -> bool:
+    """Whether each service is a user of its own to the broker."""
+    return external.amqp_url is None or external.management_url is not None
 
 
 def _management_url(ports: Mapping[str, int], external: External) -> str:

@@ -84,7 +84,11 @@ class Issuer:
 
 def token(key_file: Path, subject: str, roles: Sequence[str], lasts_s: float) -> str:
     """A token of the local issuer for somebody in these roles. Raises StackError without its key."""
-    key = read_key(key_file)
+    return signed(read_key(key_file), subject, roles, lasts_s)
+
+
+def signed(key: rsa.RSAPrivateKey, subject: str, roles: Sequence[str], lasts_s: float) -> str:
+    """The same with the key in hand, for many."""
     now = int(time.time())
     claims = {
         "iss": NAME,

@@ -1,8 +1,8 @@
 """Database roles, schemas and tables: idempotent, and safe when several run at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
@@ -10,17 +10,19 @@ from psycopg.errors import DuplicateObject, InternalError, UniqueViolation
 from psycopg.sql import SQL, Identifier, Literal
 
 from chassis import migrations
+from deploy import grants
 from deploy.environment import role_url
 from deploy.errors import StackError
-from deploy.services import ROLES, Role
+from deploy.services import OWNER, ROLES, SCHEMAS, Role
 
 ATTEMPTS_MAX: Final = 10
 CONNECT_TIMEOUT_S: Final = 10
 _ROOT: Final = Path(__file__).resolve().parent.parent
+Result = TypeVar("Result")
 
 
 async def migrate(admin_url: str, passwords: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Makes roles and schemas where missing, sets passwords and grants, then applies new migrations as each owner.
+    """Makes roles and schemas where missing, sets passwords, applies new migrations as the owner, then grants anew.
 
     `passwords` holds one for each role's `password_variable`. Raises StackError.
     """
@@ -29,33 +31,44 @@ async def migrate(admin_url: str, passwords: Mapping[str, str], say: Callable[[s
         raise StackError(f"cannot migrate, these are not set: {', '.join(missing)}")
     try:
         await _make_roles(admin_url, passwords)
-        for role in ROLES:
-            if role.owns_schema:
-                folders = [_ROOT / "chassis" / "migrations", _ROOT / role.service / "migrations"]
-                for file in await migrations.migrate(
-                    role_url(admin_url, role, passwords[role.password_variable]), role.schema, folders
-                ):
-                    say(f"schema {role.schema}: applied {file}")
+        for schema in SCHEMAS:
+            folders = [_ROOT / "chassis" / "migrations", _ROOT / schema / "migrations"]
+            for file in await migrations.migrate(admin_url, schema, folders, owner=OWNER):
+                say(f"schema {schema}: applied {file}")
+        for problem in await _tried_again(admin_url, grants.apply):
+            say(problem)
     except psycopg.Error as error:
         raise StackError(f"the database at DATABASE_URL does not do what is needed: {error}") from error
 
 
 async def _make_roles(admin_url: str, passwords: Mapping[str, str]) -> None:
-    """Tried again when somebody else makes the same roles: all databases share them, and no lock of one covers that."""
-    for attempt in range(1, ATTEMPTS_MAX + 1):
+    async def make(conn: AsyncConnection) -> None:
+        await _make_owner(conn)
+        for role in ROLES:
+            await _refuse_if_others_use(conn, admin_url, role, passwords[role.password_variable])
+            await _make_role(conn, role, passwords[role.password_variable])
+        await _make_schemas(conn)
+
+    await _tried_again(admin_url, make)
+
+
+async def _tried_again(admin_url: str, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+    """In one transaction, again when somebody else changes the same roles or grants.
+
+    All databases of a server share its roles, and no lock of one database covers that.
+    """
+    for _ in range(ATTEMPTS_MAX - 1):
         try:
-            async with await AsyncConnection.connect(admin_url, connect_timeout=CONNECT_TIMEOUT_S) as conn:
-                for role in ROLES:
-                    await _refuse_if_others_use(conn, admin_url, role, passwords[role.password_variable])
-                    await _make_role(conn, role, passwords[role.password_variable])
-                for role in ROLES:
-                    await _grant(conn, role)
+            return await _in_a_transaction(admin_url, work)
         except (DuplicateObject, UniqueViolation, InternalError):
             # InternalError: "tuple concurrently updated".
-            if attempt == ATTEMPTS_MAX:
-                raise
-        else:
-            return
+            continue
+    return await _in_a_transaction(admin_url, work)
+
+
+async def _in_a_transaction(admin_url: str, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+    async with await AsyncConnection.connect(admin_url, connect_timeout=CONNECT_TIMEOUT_S) as conn:
+        return await work(conn)
 
 
 async def _refuse_if_others_use(conn: AsyncConnection, admin_url: str, role: Role, password: str) -> None:
@@ -79,33 +92,48 @@ async def _refuse_if_others_use(conn: AsyncConnection, admin_url: str, role: Rol
         ) from error
 
 
+async def _make_owner(conn: AsyncConnection) -> None:
+    known = await conn.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (OWNER,))
+    if await known.fetchone() is None:
+        await conn.execute(SQL("CREATE ROLE {} NOLOGIN").format(Identifier(OWNER)))
+    # Who is not a superuser may give a schema away, and work as its owner, only as a member of it.
+    await conn.execute(SQL("GRANT {} TO CURRENT_USER").format(Identifier(OWNER)))
+
+
 async def _make_role(conn: AsyncConnection, role: Role, password: str) -> None:
     name = Identifier(role.name)
-    known = await conn.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role.name,))
-    if await known.fetchone() is None:
+    known = await conn.execute(
+        """SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls
+           FROM pg_roles WHERE rolname = %s""",
+        (role.name,),
+    )
+    row = await known.fetchone()
+    if row is None:
         await conn.execute(SQL("CREATE ROLE {} LOGIN").format(name))
+    elif row == (True,):
+        raise StackError(
+            f"role {role.name} may do more than a service must; take it back with: ALTER ROLE {role.name} "
+            "NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS"
+        )
     await conn.execute(SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(name, Literal(password)))
-    await conn.execute(SQL("ALTER ROLE {} SET search_path TO {}").format(name, Identifier(role.schema)))
-    # Who is not a superuser may give a schema away, and grant on it, only as a member of its owner.
+    path = SQL(", ").join(map(Identifier, role.schemas))
+    await conn.execute(SQL("ALTER ROLE {} SET search_path TO {}").format(name, path))
     await conn.execute(SQL("GRANT {} TO CURRENT_USER").format(name))
 
 
-async def _grant(conn: AsyncConnection, role: Role) -> None:
-    """The owner of a schema gets it; others get the use of every table and sequence in it, now and later."""
-    names = {
-        "schema": Identifier(role.schema),
-        "role": Identifier(role.name),
-        "owner": Identifier(Role(role.schema, role.schema).name),
-    }
-    if role.owns_schema:
-        await conn.execute(SQL("CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {owner}").format(**names))
-        return
-    for statement in (
-        "GRANT USAGE ON SCHEMA {schema} TO {role}",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
-        "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
-        """ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {schema}
-               GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role}""",
-        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {schema} GRANT USAGE ON SEQUENCES TO {role}",
-    ):
-        await conn.execute(SQL(statement).format(**names))
+async def _make_schemas(conn: AsyncConnection) -> None:
+    owner = Identifier(OWNER)
+    for schema in SCHEMAS:
+        await conn.execute(SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(Identifier(schema), owner))
+    # Before there was an owner, a schema and its tables belonged to the service. DROP then takes back what else a
+    # role was given, default privileges among it; it owns nothing any more.
+    for role in ROLES:
+        name = Identifier(role.name)
+        found = await conn.execute(
+            "SELECT FROM pg_namespace JOIN pg_roles ON nspowner = pg_roles.oid WHERE rolname = %s", (role.name,)
+        )
+        if found.rowcount:
+            await conn.execute(SQL("REASSIGN OWNED BY {} TO {}").format(name, owner))
+            await conn.execute(SQL("DROP OWNED BY {}").format(name))
+    # What a migration makes is nobody's business until it is granted, not even for a moment.
+    await conn.execute(SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON ROUTINES FROM PUBLIC").format(owner))

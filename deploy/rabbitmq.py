@@ -4,20 +4,20 @@ import asyncio
 import json
 import os
 import shutil
-from base64 import b64encode
 from collections.abc import Mapping
-from contextlib import closing
-from http.client import HTTPConnection
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
+from urllib.error import HTTPError
 
 import aio_pika
 import aio_pika.exceptions
 
+from deploy.broker import ask
 from deploy.errors import StackError
 from deploy.ports import accepts
-from deploy.process import Process, wait_until
-from deploy.services import LOOPBACK
+from deploy.process import Process, wait_until, write_atomically
+from deploy.services import BROKER_ADMINISTRATOR, LOOPBACK
 
 START_DEADLINE_S: Final = 90.0
 STOP_DEADLINE_S: Final = 20.0
@@ -28,15 +28,15 @@ _DISK_FREE_LIMIT_BYTES: Final = 200 * 1024 * 1024
 _MEMORY_LIMIT_BYTES: Final = 1024 * 1024 * 1024
 # The package's own script: the one on PATH is a wrapper that switches to another user.
 _SCRIPT: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-# RabbitMQ's stock user, whose password is the same; may log in only over loopback.
-_USER: Final = "guest"
+# RabbitMQ's stock user, whose password is the same. A new node never has it; one of an earlier version may.
+_STOCK_USER: Final = "guest"
 
 PORTS: Final = ("rabbitmq", "rabbitmq_management", "rabbitmq_distribution", "epmd")
 
 
-def url(port: int) -> str:
-    """The AMQP URL of the private node."""
-    return f"amqp://{_USER}:{_USER}@{LOOPBACK}:{port}/"
+def url(port: int, password: str) -> str:
+    """The AMQP URL of the private node for its administrator."""
+    return f"amqp://{BROKER_ADMINISTRATOR}:{password}@{LOOPBACK}:{port}/"
 
 
 def check(amqp_url: str) -> None:
@@ -58,15 +58,16 @@ class RabbitMQ:
     fact = "AMQP_URL"
     package = "rabbitmq-server"
 
-    def __init__(self, node: Process, epmd: Process, run_dir: Path, ports: Mapping[str, int]) -> None:
+    def __init__(self, node: Process, epmd: Process, run_dir: Path, ports: Mapping[str, int], password: str) -> None:
         self.process = node
         self._epmd = epmd
         self._home = run_dir / "rabbitmq"
         self._ports = ports
+        self._password = password
 
     @property
     def url(self) -> str:
-        return url(self._ports["rabbitmq"])
+        return url(self._ports["rabbitmq"], self._password)
 
     def is_installed(self) -> bool:
         return _SCRIPT.exists()
@@ -78,7 +79,7 @@ class RabbitMQ:
         node, epmd, ports = self.process, self._epmd, self._ports
         self._home.mkdir(exist_ok=True)
         environment = _environment(self._home, node.log, ports)
-        _configure(self._home, ports)
+        _configure(self._home, ports, self._password)
         if epmd.pid is None:
             # Started here, because a node that finds none starts one that outlives it.
             binary = shutil.which("epmd") or "/usr/lib/erlang/bin/epmd"
@@ -90,6 +91,26 @@ class RabbitMQ:
             raise StackError(
                 f"RabbitMQ did not come up on port {ports['rabbitmq']}; the end of {node.log}:\n{node.log_tail()}"
             )
+        self._replace_stock_user()
+
+    def _replace_stock_user(self) -> None:
+        """In a node that still has it: the configured administrator is made only with new data."""
+        page, stock = self._page, f"amqp://{_STOCK_USER}:{_STOCK_USER}@{LOOPBACK}/"
+        try:
+            ask(page, stock, "GET", "/api/whoami")
+        except HTTPError as error:
+            if error.code != HTTPStatus.UNAUTHORIZED:
+                raise
+            return
+        user = {"password": self._password, "tags": "administrator"}
+        everything = {"configure": ".*", "write": ".*", "read": ".*"}
+        ask(page, stock, "PUT", f"/api/users/{BROKER_ADMINISTRATOR}", json.dumps(user).encode())
+        ask(page, stock, "PUT", f"/api/permissions/%2F/{BROKER_ADMINISTRATOR}", json.dumps(everything).encode())
+        ask(page, self.url, "DELETE", f"/api/users/{_STOCK_USER}")
+
+    @property
+    def _page(self) -> str:
+        return f"http://{LOOPBACK}:{self._ports['rabbitmq_management']}"
 
     def wait_until_queues_are_on_disk(self) -> bool:
         """Waits until kill -9 cannot lose a queue any more; False if that is not so by the deadline.
@@ -104,11 +125,8 @@ class RabbitMQ:
         return all(_registration(name) in saved for name in self._quorum_queues())
 
     def _quorum_queues(self) -> list[str]:
-        page = HTTPConnection(LOOPBACK, self._ports["rabbitmq_management"], timeout=_CHECK_TIMEOUT_S)
-        with closing(page):
-            login = "Basic " + b64encode(f"{_USER}:{_USER}".encode()).decode()
-            page.request("GET", "/api/queues?columns=name,type", headers={"Authorization": login})
-            queues: list[dict[str, str]] = json.load(page.getresponse())
+        answer = ask(self._page, self.url, "GET", "/api/queues?columns=name,type")
+        queues: list[dict[str, str]] = json.loads(answer)
         return [queue["name"] for queue in queues if queue["type"] == "quorum"]
 
 
@@ -146,15 +164,17 @@ def _environment(home: Path, log: Path, ports: Mapping[str, int]) -> dict[str, s
     }
 
 
-def _configure(home: Path, ports: Mapping[str, int]) -> None:
+def _configure(home: Path, ports: Mapping[str, int], password: str) -> None:
     lines = [
+        f"default_user = {BROKER_ADMINISTRATOR}",
+        f"default_pass = {password}",
         f"listeners.tcp.default = {LOOPBACK}:{ports['rabbitmq']}",
         f"management.tcp.ip = {LOOPBACK}",
         f"management.tcp.port = {ports['rabbitmq_management']}",
         f"disk_free_limit.absolute = {_DISK_FREE_LIMIT_BYTES}",
         f"vm_memory_high_watermark.absolute = {_MEMORY_LIMIT_BYTES}",
     ]
-    (home / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
+    write_atomically(home / "rabbitmq.conf", "\n".join(lines) + "\n")
     (home / "enabled_plugins").write_text("[rabbitmq_management].\n")
     # Present and empty, so that the machine's own /etc/rabbitmq/rabbitmq-env.conf is not read.
     (home / "environment").write_text("")

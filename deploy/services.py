@@ -5,6 +5,7 @@ It feeds the local stack and `.run/stack.env`; `tests/deploy/test_compose.py` ho
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -19,7 +20,8 @@ class Service:
     """A process started by `python -m NAME`.
 
     `settings` says where the value of each setting of its own comes from: setting (without prefix) -> fact. Facts are
-    the lines of `.run/stack.env`. LISTEN_ADDRESS and METRICS_ADDRESS, which every service has, are not repeated here.
+    the lines of `.run/stack.env`. LISTEN_ADDRESS, METRICS_ADDRESS and TLS_*, which every service has, are not repeated
+    here. The port of one that `is_public` is for everybody, and does not ask for a certificate.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Service:
     metrics_port: int
     depends_on: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    is_public: bool = False
 
     @property
     def address(self) -> str:
@@ -49,18 +52,14 @@ class Server:
 
 @dataclass(frozen=True)
 class Role:
-    """A database role, of the service that logs in with it; the role of the service named as the schema owns it."""
+    """A database role, of the service that logs in with it. It sees these schemas and owns nothing."""
 
     service: str
-    schema: str
+    schemas: tuple[str, ...]
 
     @property
     def name(self) -> str:
         return f"ticketrush_{self.service}"
-
-    @property
-    def owns_schema(self) -> bool:
-        return self.service == self.schema
 
     @property
     def password_variable(self) -> str:
@@ -73,35 +72,66 @@ class Role:
         return f"{self.service.upper()}_DATABASE_URL"
 
 
+@dataclass(frozen=True)
+class BrokerUser:
+    """A user of the broker, of the service that logs in with it. What it may do is in contract/broker.py."""
+
+    service: str
+
+    @property
+    def name(self) -> str:
+        return f"ticketrush_{self.service}"
+
+    @property
+    def password_variable(self) -> str:
+        """The environment variable and line of `.run/secrets.env` that holds its password."""
+        return f"{SETTING_PREFIX}{self.service.upper()}_AMQP_PASSWORD"
+
+    @property
+    def amqp_url(self) -> str:
+        """The fact that holds the URL with which its service connects."""
+        return f"{self.service.upper()}_AMQP_URL"
+
+
 POSTGRES: Final = Server("postgres", {"postgres": 5432})
 RABBITMQ: Final = Server("rabbitmq", {"rabbitmq": 5672, "rabbitmq_management": 15672})
 SERVERS: Final = (POSTGRES, RABBITMQ)
 MIGRATE: Final = "migrate"
+# In containers a job of its own; on one machine `up` itself makes them.
+CERTIFICATES: Final = "certificates"
 
-# Owners before those who are granted something on what they own.
+# Owns every schema and table, and nobody can log in as it.
+OWNER: Final = f"{SETTING_PREFIX.lower()}owner"
+# Each is a folder with migrations of its own.
+SCHEMAS: Final = ("reservations", "payments")
+# What each may do is written in deploy/grants.py. The operator is a person, with the commands of ops/.
 ROLES: Final = (
-    Role("reservations", schema="reservations"),
-    Role("payments", schema="payments"),
-    Role("scheduler", schema="reservations"),
+    Role("reservations", ("reservations",)),
+    Role("payments", ("payments",)),
+    Role("scheduler", ("reservations",)),
+    Role("operator", SCHEMAS),
 )
+
+BROKER_ADMINISTRATOR: Final = "ticketrush"
+BROKER_USERS: Final = tuple(map(BrokerUser, ("gateway", "reservations", "payments", "scheduler", "operator")))
 
 # In the order of starting; stopping is the reverse.
 SERVICES: Final = (
-    Service("provider", 50055, 9105, settings={"STORE_PATH": "PROVIDER_STORE_PATH"}),
+    Service("provider", 50055, 9105, depends_on=(CERTIFICATES,), settings={"STORE_PATH": "PROVIDER_STORE_PATH"}),
     Service(
         "reservations",
         50052,
         9102,
-        depends_on=("postgres", "rabbitmq", MIGRATE),
-        settings={"AMQP_URL": "AMQP_URL", "DATABASE_URL": "RESERVATIONS_DATABASE_URL"},
+        depends_on=(CERTIFICATES, "postgres", "rabbitmq", MIGRATE),
+        settings={"AMQP_URL": "RESERVATIONS_AMQP_URL", "DATABASE_URL": "RESERVATIONS_DATABASE_URL"},
     ),
     Service(
         "payments",
         50053,
         9103,
-        depends_on=("postgres", "rabbitmq", MIGRATE, "provider", "reservations"),
+        depends_on=(CERTIFICATES, "postgres", "rabbitmq", MIGRATE, "provider", "reservations"),
         settings={
-            "AMQP_URL": "AMQP_URL",
+            "AMQP_URL": "PAYMENTS_AMQP_URL",
             "DATABASE_URL": "PAYMENTS_DATABASE_URL",
             "RESERVATIONS_ADDRESS": "RESERVATIONS_ADDRESS",
             "PROVIDER_ADDRESS": "PROVIDER_ADDRESS",
@@ -111,9 +141,9 @@ SERVICES: Final = (
         "scheduler",
         50054,
         9104,
-        depends_on=("postgres", "rabbitmq", MIGRATE, "payments"),
+        depends_on=(CERTIFICATES, "postgres", "rabbitmq", MIGRATE, "payments"),
         settings={
-            "AMQP_URL": "AMQP_URL",
+            "AMQP_URL": "SCHEDULER_AMQP_URL",
             "DATABASE_URL": "SCHEDULER_DATABASE_URL",
             "PAYMENTS_ADDRESS": "PAYMENTS_ADDRESS",
         },
@@ -122,23 +152,38 @@ SERVICES: Final = (
         "gateway",
         50051,
         9101,
-        depends_on=("rabbitmq", "reservations", "payments"),
+        depends_on=(CERTIFICATES, "rabbitmq", "reservations", "payments"),
         settings={
-            "AMQP_URL": "AMQP_URL",
+            "AMQP_URL": "GATEWAY_AMQP_URL",
             "RESERVATIONS_ADDRESS": "RESERVATIONS_ADDRESS",
             "PAYMENTS_ADDRESS": "PAYMENTS_ADDRESS",
             "AUTH_JWKS": "AUTH_JWKS",
             "AUTH_ISSUER": "AUTH_ISSUER",
             "AUTH_AUDIENCE": "AUTH_AUDIENCE",
         },
+        is_public=True,
     ),
 )
 
 GATEWAY_PORT: Final = next(service.port for service in SERVICES if service.name == "gateway")
+OPERATOR: Final = "operator"
+# Who has a certificate: each service, and people with their tools.
+IDENTITIES: Final = (*(service.name for service in SERVICES), OPERATOR)
+# The fact that says where the certificates are.
+TLS_DIR: Final = "TLS_DIR"
+TLS_SETTINGS: Final = ("TLS_CERT", "TLS_KEY", "TLS_CA")
 NAMES: Final = tuple(part.name for part in (*SERVERS, *SERVICES))
 
 
 def settings(service: Service, facts: Mapping[str, str]) -> dict[str, str]:
     """The environment variables of a service that listens where `facts` says. Raises KeyError for a missing fact."""
     sources = {"LISTEN_ADDRESS": service.address, "METRICS_ADDRESS": service.metrics_address, **service.settings}
-    return {SETTING_PREFIX + setting: facts[fact] for setting, fact in sources.items()}
+    tls = zip(TLS_SETTINGS, certificate_files(Path(facts[TLS_DIR]), service.name), strict=True)
+    return {SETTING_PREFIX + setting: facts[fact] for setting, fact in sources.items()} | {
+        SETTING_PREFIX + setting: str(file) for setting, file in tls
+    }
+
+
+def certificate_files(folder: Path, name: str) -> tuple[Path, Path, Path]:
+    """Of an identity: its certificate, its key, and the certificate of the CA that it trusts."""
+    return folder / name / "cert.pem", folder / name / "key.pem", folder / name / "ca.pem"

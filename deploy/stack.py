@@ -14,9 +14,13 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
-from chassis.healthcheck import is_serving
-from deploy import environment, facts, migrate, postgres, rabbitmq
-from deploy.environment import ADMINISTRATOR_PASSWORD
+import grpc
+
+from chassis import channels, healthcheck
+from chassis.tls import Tls, UnusableCertificateError, channel_credentials
+from deploy import certificates, environment, facts, migrate, postgres, rabbitmq
+from deploy.broker import furnish
+from deploy.environment import ADMINISTRATOR_PASSWORD, BROKER_PASSWORD
 from deploy.errors import StackError
 from deploy.facts import External
 from deploy.issuer import OPERATOR_TOKEN, Issuer
@@ -26,7 +30,17 @@ from deploy.postgres import Postgres
 from deploy.process import Process, wait_until
 from deploy.rabbitmq import RabbitMQ
 from deploy.servers import bring_up
-from deploy.services import LOOPBACK, MIGRATE, NAMES, SERVICES, SETTING_PREFIX, Service, settings
+from deploy.services import (
+    LOOPBACK,
+    MIGRATE,
+    NAMES,
+    OPERATOR,
+    SERVICES,
+    SETTING_PREFIX,
+    Service,
+    certificate_files,
+    settings,
+)
 
 START_DEADLINE_S: Final = 60.0
 # Services promise to end within 10 s.
@@ -98,6 +112,27 @@ class Stack:
         """The gRPC address of a service."""
         return self.env[_BY_NAME[name].address]
 
+    @property
+    def tls(self) -> Tls:
+        """With which people and their tools come to the services within. Raises UnusableCertificateError."""
+        return Tls(*certificate_files(self.run_dir / "tls", OPERATOR))
+
+    def channel(self, name: str, *options: tuple[str, int | str]) -> grpc.aio.Channel:
+        """A channel to a service, to be made in the loop that uses it; `options` are gRPC's own."""
+        direct = ("grpc.enable_http_proxy", 0)
+        tls = None if _BY_NAME[name].is_public else self.tls
+        return channels.dial(self.address(name), direct, *options, tls=tls, peer=name)
+
+    def is_serving(self, name: str, timeout_s: float = healthcheck.TIMEOUT_S) -> bool:
+        """Whether a service says SERVING; False too if it does not answer in time."""
+        credentials = None
+        if not _BY_NAME[name].is_public:
+            try:
+                credentials = channel_credentials(self.tls.current())
+            except UnusableCertificateError:
+                return False
+        return healthcheck.is_serving(self.address(name), timeout_s, credentials=credentials, peer=name)
+
     def database_url(self, name: str) -> str:
         """The URL with which a service connects to the database, as its own role."""
         return self.env[f"{name.upper()}_DATABASE_URL"]
@@ -113,13 +148,15 @@ class Stack:
         return self.env[OPERATOR_TOKEN]
 
     def twin(self, name: str, settings: Mapping[str, Mapping[str, str]]) -> "Stack":
-        """Another stack for services beside those of this one, on its servers, with its secrets and its issuer."""
+        """Another stack for services beside these: on the same servers, with the same secrets, issuer and CA."""
         run_dir = self.run_dir / name
         run_dir.mkdir()
         environment.write(run_dir / "secrets.env", environment.passwords(self._secrets))
-        # Whoever is let in by one gateway is let in by the other.
+        # Whoever is let in by one gateway is let in by the other, and services know each other across both.
         shutil.copytree(self.issuer.folder, run_dir / "issuer")
-        servers = External(database_url=self.env["DATABASE_URL"], amqp_url=self.env["AMQP_URL"])
+        shutil.copytree(self.run_dir / "tls", run_dir / "tls")
+        management = self.env["RABBITMQ_MANAGEMENT_URL"] if facts.has_own_users(self._external) else None
+        servers = External(self.env["DATABASE_URL"], self.env["AMQP_URL"], management)
         return Stack(run_dir, settings=settings, external=servers)
 
     def pid(self, name: str) -> int | None:
@@ -148,11 +185,16 @@ class Stack:
             for service in SERVICES:
                 if service.name in names and self.pid(service.name) is None:
                     self._check_port(service, known)
+            certificates.prepare(self.run_dir / "tls", say=self._say)
             environment.write(self.run_dir / "stack.env", known)
             database = Postgres(self._processes["postgres"], self.run_dir, ports, passwords[ADMINISTRATOR_PASSWORD])
-            broker = RabbitMQ(self._processes["rabbitmq"], self._processes["epmd"], self.run_dir, ports)
+            broker = RabbitMQ(
+                self._processes["rabbitmq"], self._processes["epmd"], self.run_dir, ports, passwords[BROKER_PASSWORD]
+            )
             servers = [server for server in (database, broker) if server.process.name in names]
             bring_up(servers, known, self.run_dir / "apt.log", stop=self._stop, say=self._say)
+            if facts.has_own_users(self._external) and ("rabbitmq" in names or self._external.amqp_url):
+                furnish(known["RABBITMQ_MANAGEMENT_URL"], known["AMQP_URL"], passwords)
             services = [service for service in SERVICES if service.name in names]
             if any(MIGRATE in service.depends_on for service in services):
                 self.migrate()
@@ -232,7 +274,7 @@ class Stack:
             for name, address in list(waiting.items()):
                 if self.pid(name) is None:
                     raise StackError(self._failure(name, "ended while it started"))
-                if is_serving(address):
+                if self.is_serving(name):
                     del waiting[name]
                     if name in started:
                         seconds = time.monotonic() - begin

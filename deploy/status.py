@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from chassis.healthcheck import is_serving
 from deploy import postgres, rabbitmq
 from deploy.errors import StackError
 from deploy.services import SERVICES
@@ -39,7 +38,7 @@ def statuses(stack: Stack) -> list[Status]:
         Status(
             service.name,
             stack.pid(service.name),
-            is_serving(env[service.address]),
+            stack.is_serving(service.name),
             env[service.address],
             f"http://{env[service.metrics_address]}/metrics",
         )
@@ -64,13 +63,13 @@ def _answers_amqp(env: Mapping[str, str]) -> bool:
 
 
 def _management(env: Mapping[str, str]) -> str:
-    """The management page if there is one, with the user to log in as where that is RabbitMQ's public stock one."""
-    page, user = urlsplit(env["RABBITMQ_MANAGEMENT_URL"]), urlsplit(env["AMQP_URL"]).username
+    """The management page if there is one; who may log in there is in AMQP_URL of stack.env."""
+    page = urlsplit(env["RABBITMQ_MANAGEMENT_URL"])
     try:
         socket.create_connection((page.hostname, page.port or 80), timeout=_PAGE_TIMEOUT_S).close()
     except OSError:
         return ""
-    return env["RABBITMQ_MANAGEMENT_URL"] + (" (guest, guest)" if user == "guest" else "")
+    return env["RABBITMQ_MANAGEMENT_URL"]
 
 
 def _host(url: str) -> str:

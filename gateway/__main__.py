@@ -17,15 +17,16 @@ from gateway.catalog import CatalogServicer
 from gateway.feed import Streams
 from gateway.hub import Hub
 from gateway.inbox import Inbox
+from gateway.limits import LimitSettings
 from gateway.owners import Owners
 from gateway.reads import Reads
-from gateway.servicer import RESERVE, TicketingServicer
+from gateway.servicer import GIVEN_UP_FIRST, RESERVE, TicketingServicer
 from gateway.submission import Submission
 from gateway.waiters import Waiters
 from gateway.watches import Watches
 
 
-class Settings(settings.Settings):
+class Settings(LimitSettings, settings.PublicSettings):
     """Where the broker is, and the services that own what the gateway shows; whose tokens callers show.
 
     `auth_jwks` is the path or URL of the issuer's public keys. Only on loopback it may be unset: then nobody is told
@@ -57,12 +58,14 @@ class Settings(settings.Settings):
 
 def compose(chosen: Settings) -> Process:
     """The gateway's parts, put together; within the loop that will run them."""
-    owners = Owners(reservations_address=chosen.reservations_address, payments_address=chosen.payments_address)
+    owners = Owners(
+        reservations_address=chosen.reservations_address, payments_address=chosen.payments_address, tls=chosen.tls
+    )
     reads = Reads(owners)
     hub = Hub(reads.tickets)
     waiters = Waiters()
     publisher = Publisher(
-        chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name="gateway.commands"
+        chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name="gateway.commands", passive=True
     )
     submission = Submission(publisher, waiters)
     replies = Inbox(chosen.amqp_url, kind="replies", take=waiters.take, connected=submission.say_again)
@@ -74,6 +77,7 @@ def compose(chosen: Settings) -> Process:
         reads=reads,
         watches=Watches(hub, reads),
         streams=Streams(),
+        call_timeout_s=chosen.call_timeout_s,
     )
     catalog = CatalogServicer(owners)
     issuer = Issuer(chosen.auth_jwks, chosen.auth_issuer, chosen.auth_audience)
@@ -88,7 +92,8 @@ def compose(chosen: Settings) -> Process:
             "replies": lambda: replies.link.connected,
             "facts": lambda: facts.link.connected,
         },
-        admission=Admission(limited=[RESERVE]),
+        admission=Admission(limited=[RESERVE], ranks=GIVEN_UP_FIRST),
+        limits=chosen.limits(),
         open=[verifier.open] if verifier else [],
         background=[publisher.run, replies.link.run, facts.link.run, *([verifier.run] if verifier else [])],
         drain=[hub.stop, waiters.drain],

@@ -62,7 +62,7 @@ class Inbox:
             self.queue, exclusive=True, auto_delete=True, arguments=_ARGUMENTS, timeout=DECLARE_TIMEOUT_S
         )
         if self._routing_keys:
-            await declare_exchange(self._channel, keys.EXCHANGE)
+            await declare_exchange(self._channel, keys.EXCHANGE, passive=True)
         for routing_key in self._routing_keys:
             await queue.bind(keys.EXCHANGE, routing_key, timeout=DECLARE_TIMEOUT_S)
 

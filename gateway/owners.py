@@ -9,6 +9,7 @@ from chassis.callers import calling
 from chassis.channels import dial
 from chassis.interceptor import Context
 from chassis.server import MESSAGE_BYTES_MAX
+from chassis.tls import Tls
 from gateway.deadlines import left_s
 from ticketrush.v1.catalog_pb2_grpc import CatalogServiceStub
 from ticketrush.v1.ticketing_pb2_grpc import TicketingServiceStub
@@ -46,9 +47,9 @@ Response = TypeVar("Response")
 class Owners:
     """Stubs of the services that own reservations, payments and the catalogue. Made within the loop that uses them."""
 
-    def __init__(self, *, reservations_address: str, payments_address: str) -> None:
-        reservations = dial(reservations_address, *_OPTIONS)
-        payments = dial(payments_address, *_OPTIONS)
+    def __init__(self, *, reservations_address: str, payments_address: str, tls: Tls | None = None) -> None:
+        reservations = dial(reservations_address, *_OPTIONS, tls=tls, peer="reservations")
+        payments = dial(payments_address, *_OPTIONS, tls=tls, peer="payments")
         self._channels = (reservations, payments)
         self.reservations = TicketingServiceStub(reservations)
         self.catalog = CatalogServiceStub(reservations)

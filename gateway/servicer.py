@@ -14,22 +14,44 @@ from gateway.deadlines import left_s
 from gateway.feed import Streams
 from gateway.owners import FORWARD_TIMEOUT_S, Owners, forward
 from gateway.reads import Reads
-from gateway.submission import CALL_TIMEOUT_S, Submission
+from gateway.submission import Submission
 from gateway.watches import Watches
 from ticketrush.v1 import ticketing_pb2 as pb
 from ticketrush.v1 import ticketing_pb2_grpc
 
 # Its calls are those of a rush. How long a Pay takes is up to the card, and says nothing about load.
 RESERVE: Final = "/ticketrush.v1.TicketingService/Reserve"
+# Who holds tickets, and who has paid for them, is served before those who want some, and these before those who look.
+_READS: Final = frozenset(
+    {
+        *(f"/ticketrush.v1.TicketingService/{name}" for name in ("GetReservation", "ListReservations")),
+        *(f"/ticketrush.v1.TicketingService/{name}" for name in ("GetPayment", "ListPayments", "ListTickets")),
+        *(f"/ticketrush.v1.TicketingService/{name}" for name in ("WatchReservation", "WatchTickets")),
+        *(f"/ticketrush.v1.CatalogService/{name}" for name in ("GetEvent", "ListEvents")),
+    }
+)
+GIVEN_UP_FIRST: Final = (_READS, frozenset({RESERVE}))
+"""Calls that are refused first when there are too many, and those that are next."""
 # What a cancellation keeps of its time to read how things stand when its wait runs out; of a short time, half.
 READ_BACK_S: Final = 0.5
 
 
 class TicketingServicer(ticketing_pb2_grpc.TicketingServiceServicer):
-    """The buyer's side; docs of each RPC are in ticketing.proto. Outcomes are awaited on the queue `reply_to`."""
+    """The buyer's side; docs of each RPC are in ticketing.proto.
+
+    Outcomes are awaited on the queue `reply_to`; no call takes longer than `call_timeout_s`, whatever its deadline.
+    """
 
     def __init__(
-        self, *, submission: Submission, reply_to: str, owners: Owners, reads: Reads, watches: Watches, streams: Streams
+        self,
+        *,
+        submission: Submission,
+        reply_to: str,
+        owners: Owners,
+        reads: Reads,
+        watches: Watches,
+        streams: Streams,
+        call_timeout_s: float,
     ) -> None:
         self._submission = submission
         self._reply_to = reply_to
@@ -37,6 +59,7 @@ class TicketingServicer(ticketing_pb2_grpc.TicketingServiceServicer):
         self._reads = reads
         self._watches = watches
         self._streams = streams
+        self._call_timeout_s = call_timeout_s
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
         """Adds the service to the server; answers its full name."""
@@ -53,7 +76,7 @@ class TicketingServicer(ticketing_pb2_grpc.TicketingServiceServicer):
         wait_s = validation.reserve(request)
         _refuse_for_others("Reserve", request.buyer_id)
         command = commands.reserve(request, self._reply_to)
-        outcome = await self._submission.submit(command, wait_s=wait_s, left_s=left_s(context, CALL_TIMEOUT_S))
+        outcome = await self._submission.submit(command, wait_s=wait_s, left_s=left_s(context, self._call_timeout_s))
         if outcome is None:
             accepted = pending.reservation(command.subject_id, request)
             known = self._reads.pending_reservations.add(command.subject_id, request.buyer_id, accepted)
@@ -64,7 +87,7 @@ class TicketingServicer(ticketing_pb2_grpc.TicketingServiceServicer):
         wait_s = validation.pay(request)
         _refuse_for_others("Pay", request.buyer_id)
         command = commands.pay(request, self._reply_to)
-        outcome = await self._submission.submit(command, wait_s=wait_s, left_s=left_s(context, CALL_TIMEOUT_S))
+        outcome = await self._submission.submit(command, wait_s=wait_s, left_s=left_s(context, self._call_timeout_s))
         if outcome is None:
             accepted = pending.payment(command.subject_id, request)
             known = self._reads.pending_payments.add(command.subject_id, request.buyer_id, accepted)
@@ -80,7 +103,7 @@ class TicketingServicer(ticketing_pb2_grpc.TicketingServiceServicer):
         wait_s = validation.cancel(request)
         _refuse_for_others("CancelReservation", request.buyer_id)
         command = commands.cancel(request, self._reply_to)
-        answer_in_s = left_s(context, CALL_TIMEOUT_S)
+        answer_in_s = left_s(context, self._call_timeout_s)
         wait_s = min(wait_s, max(answer_in_s - READ_BACK_S, answer_in_s / 2))
         outcome = await self._submission.submit(command, wait_s=wait_s, left_s=answer_in_s)
         if outcome is not None:

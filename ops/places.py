@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-import grpc
-
 from chassis.database import Database
 from chassis.publisher import Publisher
-from cli.addresses import told
+from chassis.tls import UnusableCertificateError
+from cli.addresses import told, told_by_environment
+from cli.within import dial
 from contract.keys import EXCHANGE, REQUIRED
 from ops.terminal import CouldNot
 from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
@@ -20,12 +20,11 @@ if TYPE_CHECKING:  # exists only in the stubs
 
 APPLICATION: Final = "ops"
 SCHEMAS: Final = ("reservations", "payments")
+OPERATOR_DATABASE_URL: Final = "OPERATOR_DATABASE_URL"
 CONNECTIONS_MAX: Final = 2
 BROKER_TIMEOUT_S: Final = 10.0
 BROKER_POLL_S: Final = 0.05
 DRAIN_TIMEOUT_S: Final = 10.0
-# A proxy that the environment names for the outside world knows no service of ours.
-_DIRECT: Final = (("grpc.enable_http_proxy", 0),)
 
 
 def place(variable: str) -> str:
@@ -38,10 +37,15 @@ def place(variable: str) -> str:
     return value
 
 
+def database_url() -> str:
+    """Of a role that may look at both schemas: where the environment points, else the operator's. Raises CouldNot."""
+    return told_by_environment("DATABASE_URL") or told(OPERATOR_DATABASE_URL) or place("DATABASE_URL")
+
+
 @asynccontextmanager
 async def schema(name: str) -> AsyncIterator[Database]:
-    """One of SCHEMAS, with the rights of the service that owns it."""
-    url = place(f"{name.upper()}_DATABASE_URL")
+    """One of SCHEMAS, with the rights of an operator. Raises CouldNot."""
+    url = place(OPERATOR_DATABASE_URL)
     database = Database(url, schema=name, application=APPLICATION, connections_max=CONNECTIONS_MAX)
     await database.open()
     try:
@@ -52,15 +56,22 @@ async def schema(name: str) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def provider() -> AsyncIterator["PaymentProviderServiceAsyncStub"]:
-    """The card processor."""
-    async with grpc.aio.insecure_channel(place("PROVIDER_ADDRESS"), options=_DIRECT) as channel:
+    """The card processor. Raises CouldNot."""
+    try:
+        channel = dial(place("PROVIDER_ADDRESS"), "provider")
+    except UnusableCertificateError as error:
+        raise CouldNot(
+            f"the card processor lets in only who has a certificate, and ours is of no use: {error}"
+        ) from error
+    async with channel:
         yield PaymentProviderServiceStub(channel)
 
 
 @asynccontextmanager
 async def broker() -> AsyncIterator[Publisher]:
     """The broker, connected; what was said is given time to be confirmed at the end. Raises CouldNot."""
-    publisher = Publisher(place("AMQP_URL"), exchange=EXCHANGE, mandatory_keys=REQUIRED, name=APPLICATION)
+    url = told_by_environment("AMQP_URL") or told("OPERATOR_AMQP_URL") or place("AMQP_URL")
+    publisher = Publisher(url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=APPLICATION, passive=True)
     running = asyncio.create_task(publisher.run())
     try:
         await _connected(publisher)

@@ -45,7 +45,9 @@ class Settings(settings.Settings):
 def compose(chosen: Settings) -> Process:
     """The whole service, put together in the loop that will run it."""
     database = Database(chosen.database_url, schema=NAME, application=NAME)
-    peers = Peers(reservations_address=chosen.reservations_address, provider_address=chosen.provider_address)
+    peers = Peers(
+        reservations_address=chosen.reservations_address, provider_address=chosen.provider_address, tls=chosen.tls
+    )
     publisher = Publisher(chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name=NAME)
     outbox = Outbox(database, publisher)
     charger = Charger(database, outbox, peers)
@@ -67,6 +69,10 @@ def compose(chosen: Settings) -> Process:
     ticketing = TicketingServicer(database, tokens)
     internal = PaymentsServicer(handlers)
 
+    async def give_up_old_requests() -> None:
+        # They hold the tokens of cards.
+        await parking.give_up_old_for_ever("request_payment")
+
     async def drain_consumers() -> None:
         await asyncio.gather(charges.drain(CONSUMERS_DRAIN_S), refunds.drain(CONSUMERS_DRAIN_S))
 
@@ -81,7 +87,7 @@ def compose(chosen: Settings) -> Process:
         name=NAME,
         settings=chosen,
         register=lambda server: [*ticketing.register(server), *internal.register(server)],
-        guard=ByPeer(access.PEERS_BY_METHOD, access.OPEN, has_names=False),
+        guard=ByPeer(access.PEERS_BY_METHOD, access.OPEN, has_names=chosen.tls is not None),
         checks={
             "database": lambda: database.up,
             "broker": lambda: publisher.connected and charges.connected and refunds.connected,
@@ -96,6 +102,7 @@ def compose(chosen: Settings) -> Process:
             charges.run,
             refunds.run,
             backstop.run,
+            give_up_old_requests,
             Rounds(database, invariants.CHECKS).run,
         ],
         drain=[drain_consumers, drain_work, drain_messages],

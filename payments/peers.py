@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from chassis.channels import dial
+from chassis.tls import Tls
 from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
 from ticketrush.reservations.v1.reservations_pb2_grpc import ReservationsServiceStub
 
@@ -18,8 +19,11 @@ class Peers:
     Calls fail at once while there is no connection: the payment is tried again by its own backoff.
     """
 
-    def __init__(self, *, reservations_address: str, provider_address: str) -> None:
-        self._channels = [dial(address) for address in (reservations_address, provider_address)]
+    def __init__(self, *, reservations_address: str, provider_address: str, tls: Tls | None = None) -> None:
+        self._channels = [
+            dial(reservations_address, tls=tls, peer="reservations"),
+            dial(provider_address, tls=tls, peer="provider"),
+        ]
         self.reservations: ReservationsServiceAsyncStub = ReservationsServiceStub(self._channels[0])
         self.provider: PaymentProviderServiceAsyncStub = PaymentProviderServiceStub(self._channels[1])
 

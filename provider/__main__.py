@@ -37,7 +37,7 @@ def compose(chosen: Settings) -> Process:
         name="provider",
         settings=chosen,
         register=servicer.register,
-        guard=ByPeer(access.PEERS_BY_METHOD, access.OPEN, has_names=False),
+        guard=ByPeer(access.PEERS_BY_METHOD, access.OPEN, has_names=chosen.tls is not None),
         open=[store.open],
         close=[servicer.forget_delayed, group.close],
     )

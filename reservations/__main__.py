@@ -83,7 +83,7 @@ def compose(chosen: Settings) -> Process:
         name=NAME,
         settings=chosen,
         register=register,
-        guard=ByPeer(access.PEERS_BY_METHOD, access.OPEN, has_names=False),
+        guard=ByPeer(access.PEERS_BY_METHOD, access.OPEN, has_names=chosen.tls is not None),
         checks={
             "database": lambda: database.up,
             "broker": lambda: publisher.connected and all(consumer.connected for consumer in consumers),

@@ -54,6 +54,7 @@ async def is_first(conn: Connection, claim: Claim) -> bool:
         call=claim.call,
         body_hash=claim.body_hash,
         subject_id=claim.subject_id,
+        asked_by=claim.caller.subject,
         reason=claim.reason,
     ):
         return True

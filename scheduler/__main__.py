@@ -35,16 +35,16 @@ class Settings(settings.Settings):
 def compose(chosen: Settings) -> Process:
     """The parts of the service, put together."""
     database = Database(chosen.database_url, schema=SCHEMA, application=NAME, connections_max=CONNECTIONS_MAX)
-    publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME)
+    publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME, passive=True)
     # Its relay says what any scheduler wrote and did not get to say.
     outbox = Outbox(database, publisher)
-    channel = dial(chosen.payments_address)
+    channel = dial(chosen.payments_address, tls=chosen.tls, peer="payments")
     jobs = Jobs(Sweeps(Desk(database, outbox)), PaymentsServiceStub(channel))
     return Process(
         name=NAME,
         settings=chosen,
         register=lambda _server: (),
-        guard=ByPeer(access.PEERS_BY_METHOD, access.OPEN, has_names=False),
+        guard=ByPeer(access.PEERS_BY_METHOD, access.OPEN, has_names=chosen.tls is not None),
         checks={"database": lambda: database.up, "broker": lambda: publisher.connected},
         open=[database.open, jobs.start],
         background=[database.run, publisher.run, outbox.run, Rounds(database, invariants.CHECKS).run],

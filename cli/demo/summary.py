@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import grpc
-
 from cli.addresses import address_of
 from cli.demo.box_office import BoxOffice
 from cli.demo.patience import Patience, SceneFailed
+from cli.within import dial
 from ticketrush.provider.v1 import provider_pb2
 from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
 from ticketrush.v1 import catalog_pb2 as catalog
@@ -130,7 +129,7 @@ async def _charges(patience: Patience, payment_ids: set[str]) -> list[provider_p
             "nothing says where the provider is: `make up` writes .run/stack.env, or set PROVIDER_ADDRESS"
         )
     found: list[provider_pb2.Charge] = []
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with dial(address, "provider") as channel:
         provider = PaymentProviderServiceStub(channel)
         request = provider_pb2.ListChargesRequest(page_size=PROVIDER_PAGE_SIZE)
         while True:

@@ -1,6 +1,6 @@
 """An integrator's consumer: says whose hold ran out, and which tickets are on sale again.
 
-    AMQP_URL=amqp://guest:guest@127.0.0.1:5672/ python docs/examples/listen_expired.py
+    AMQP_URL=... python docs/examples/listen_expired.py
 
 `.run/stack.env` has the local stack's AMQP_URL. Facts are said at least once: whoever acts on one must remember its
 `message_id`, or act in a way that may be repeated. The queue is durable, bounded and yours: what is said while you are

@@ -33,4 +33,4 @@ def fsck(
 
 async def _inspect(*, settled: bool, examples_max: int) -> Report:
     async with places.provider() as processor:
-        return await Inspection(places.place("DATABASE_URL"), processor, examples_max=examples_max).run(settled=settled)
+        return await Inspection(places.database_url(), processor, examples_max=examples_max).run(settled=settled)

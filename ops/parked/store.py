@@ -42,6 +42,11 @@ class Attempt:
     redrive_time: datetime
 
 
+# Once it is settled nobody needs the bytes of a message that may hold a card's token: a command to pay, or what could
+# not be read at all.
+_ERASE = "body = CASE WHEN kind IN ('request_payment', '') THEN ''::bytea ELSE body END"
+
+
 async def find(
     conn: AsyncConnection, *, parked_ids: Sequence[int] | None, queue: str, states: Sequence[str], limit: int
 ) -> list[Parked]:
@@ -87,12 +92,12 @@ async def begin_redrive(conn: AsyncConnection, parked_ids: Sequence[int]) -> lis
 async def end_redrive(conn: AsyncConnection, sent: Sequence[Attempt], operator: str, note: str) -> set[int]:
     """PARKED -> REDRIVEN for what was sent and has not come back since. Returns the ids of these."""
     cursor = await conn.execute(
-        """UPDATE parked_message
-           SET state = 'REDRIVEN', settle_time = clock_timestamp(), settled_by = %s, settle_note = %s
+        f"""UPDATE parked_message
+           SET state = 'REDRIVEN', settle_time = clock_timestamp(), settled_by = %s, settle_note = %s, {_ERASE}
            FROM unnest(%s::bigint[], %s::timestamptz[]) AS sent (parked_id, redrive_time)
            WHERE parked_message.parked_id = sent.parked_id AND state = 'PARKED'
              AND parked_message.redrive_time = sent.redrive_time
-           RETURNING parked_message.parked_id""",
+           RETURNING parked_message.parked_id""",  # noqa: S608 - constant expression
         (operator, note, [one.parked_id for one in sent], [one.redrive_time for one in sent]),
     )
     return {parked_id for (parked_id,) in await cursor.fetchall()}
@@ -101,9 +106,9 @@ async def end_redrive(conn: AsyncConnection, sent: Sequence[Attempt], operator: 
 async def discard(conn: AsyncConnection, parked_ids: Sequence[int], operator: str, note: str) -> list[int]:
     """PARKED -> DISCARDED. Returns the ids of those that were."""
     cursor = await conn.execute(
-        """UPDATE parked_message
-           SET state = 'DISCARDED', settle_time = clock_timestamp(), settled_by = %s, settle_note = %s
-           WHERE state = 'PARKED' AND parked_id = ANY(%s) RETURNING parked_id""",
+        f"""UPDATE parked_message
+           SET state = 'DISCARDED', settle_time = clock_timestamp(), settled_by = %s, settle_note = %s, {_ERASE}
+           WHERE state = 'PARKED' AND parked_id = ANY(%s) RETURNING parked_id""",  # noqa: S608 - constant expression
         (operator, note, list(parked_ids)),
     )
     return sorted(parked_id for (parked_id,) in await cursor.fetchall())

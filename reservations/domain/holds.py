@@ -92,6 +92,8 @@ def _refusal(books: Books, command: ReserveTickets, event: Event | None) -> str:
     wanted = command.best.quantity if command.best else len(command.ticket_ids)
     if not books.within_limit(event, command.buyer_id, wanted):
         return reasons.LIMIT_EXCEEDED
+    if not books.has_room_for_hold(event.event_id, command.buyer_id):
+        return reasons.LIMIT_EXCEEDED
     return ""
 
 
@@ -156,6 +158,8 @@ def _hold(books: Books, command: ReserveTickets, event: Event, ticket_ids: tuple
     books.reservations[reservation.reservation_id] = reservation
     books.move_tickets(ticket_ids, TicketState.SOLD if free else TicketState.HELD)
     books.change_allowance(reservation, +1)
+    if not free:
+        books.count_hold(reservation)
     books.take_step(StepKind.SOLD if free else StepKind.RESERVED, reservation)
 
 

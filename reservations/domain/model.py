@@ -11,6 +11,9 @@ RELEASE_EXTENSION_MAX = timedelta(minutes=10)
 """How far charges under way may keep tickets beyond expire_time."""
 PAYMENTS_MAX = 20
 """Payments one reservation takes."""
+OPEN_HOLDS_MAX = 10
+"""Holds of one event that one buyer has not paid, at a time: several carts in several windows, and not a hall that
+nobody else can buy and that costs nothing."""
 
 
 class EventState(StrEnum):
@@ -194,6 +197,7 @@ class Books:
     tickets: dict[UUID, Ticket] = field(default_factory=dict)
     reservations: dict[UUID, Reservation] = field(default_factory=dict)
     allowances: dict[tuple[UUID, str], int] = field(default_factory=dict)
+    open_holds: dict[tuple[UUID, str], int] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     tickets_read: dict[UUID, Ticket] = field(default_factory=dict)
     versions_read: dict[UUID, int] = field(default_factory=dict)
@@ -214,6 +218,15 @@ class Books:
         """Whether the buyer may have so many tickets more."""
         limit = event.max_tickets_per_buyer
         return not limit or self.allowances.get((event.event_id, buyer_id), 0) + more <= limit
+
+    def has_room_for_hold(self, event_id: UUID, buyer_id: str) -> bool:
+        """Whether the buyer may have one more hold that is not paid."""
+        return self.open_holds.get((event_id, buyer_id), 0) < OPEN_HOLDS_MAX
+
+    def count_hold(self, reservation: Reservation) -> None:
+        """Counts a new hold to its buyer."""
+        key = (reservation.event_id, reservation.buyer_id)
+        self.open_holds[key] = self.open_holds.get(key, 0) + 1
 
     def change_allowance(self, reservation: Reservation, sign: int) -> None:
         """Counts the reservation's tickets to its buyer (+1) or gives them back (-1)."""

@@ -8,7 +8,7 @@ from uuid import UUID
 from chassis.consumer import Failure, Poison
 from contract import reasons
 from reservations.domain.holds import ReserveTickets, Section, reserve
-from reservations.domain.model import Books
+from reservations.domain.model import OPEN_HOLDS_MAX, Books
 from reservations.handlers.answers import Answers
 from reservations.handlers.desk import Desk
 from reservations.messages import reservation_message, reserve_command
@@ -97,7 +97,11 @@ async def _decide(conn: store.Connection, batch: _Batch) -> _Batch:
     if not new:
         return batch
     await store.lock_events(conn, books, {command.event_id for command in new})
-    await store.lock_allowances(conn, books, {(command.event_id, command.buyer_id) for command in new})
+    asked = Counter((command.event_id, command.buyer_id) for command in new)
+    await store.lock_allowances(conn, books, asked)
+    # A hold has a ticket at least: who has few tickets has few holds, and need not be counted.
+    if many := [pair for pair, count in asked.items() if books.allowances.get(pair, 0) + count > OPEN_HOLDS_MAX]:
+        await store.count_holds(conn, books, many)
     if named := [(command.event_id, ticket_id) for command in new for ticket_id in command.ticket_ids]:
         await store.lock_tickets(conn, books, named)
     sections = await _claim_sections(conn, batch, new)

@@ -185,6 +185,20 @@ async def lock_allowances(conn: Connection, books: Books, pairs: Collection[tupl
         books.allowances[event_id, buyer_id] = books.allowances_read[event_id, buyer_id] = ticket_count
 
 
+async def count_holds(conn: Connection, books: Books, pairs: Collection[tuple[UUID, str]]) -> None:
+    """How many holds that are not paid these (event, buyer) have; asked once their allowances are locked."""
+    cursor = await conn.execute(
+        """SELECT event_id, buyer_id,
+                  (SELECT count(*) FROM reservation AS held
+                   WHERE held.buyer_id = asked.buyer_id AND held.event_id = asked.event_id
+                     AND held.state IN ('HELD', 'PARTIALLY_PAID'))
+           FROM unnest(%s::uuid[], %s::text[]) AS asked (event_id, buyer_id)""",
+        ([event_id for event_id, _ in pairs], [buyer_id for _, buyer_id in pairs]),
+    )
+    async for event_id, buyer_id, count in cursor:
+        books.open_holds[event_id, buyer_id] = count
+
+
 async def lock_what_they_hold(conn: Connection, books: Books) -> None:
     """Everything else about the reservations in the books, and the time."""
     reservations = books.reservations.values()

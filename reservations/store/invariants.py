@@ -7,6 +7,7 @@ from typing import Final
 
 from chassis.soundness import Check
 from contract.invariants import Invariant
+from reservations.domain.model import OPEN_HOLDS_MAX
 
 # A sweep begins each second and runs for at most three (scheduler/jobs.py); a hold may have to wait for two.
 RELEASE_OVERDUE_AFTER_S: Final = 8
@@ -62,6 +63,11 @@ _TICKETS: Final = (
         FROM reservation JOIN reservation_ticket USING (reservation_id) WHERE live GROUP BY event_id, buyer_id
     ) AS owned USING (event_id, buyer_id)
     WHERE coalesce(ticket_count, 0) <> coalesce(found, 0)""",
+    f"""
+    SELECT 'buyer ' || buyer_id || ' has ' || count(*) || ' holds of event ' || event_id || ' that are not paid, of '
+        || {OPEN_HOLDS_MAX} || ' at most'
+    FROM reservation WHERE state IN ('HELD', 'PARTIALLY_PAID') GROUP BY event_id, buyer_id
+    HAVING count(*) > {OPEN_HOLDS_MAX}""",  # noqa: S608 - constant
 )
 
 _TOTALS: Final = (

@@ -15,13 +15,14 @@ class StoredRequest:
 
 
 async def insert(
-    conn: Connection, request_id: UUID, *, call: str, body_hash: bytes, subject_id: UUID, reason: str
+    conn: Connection, request_id: UUID, *, call: str, body_hash: bytes, subject_id: UUID, asked_by: str, reason: str
 ) -> bool:
     """Whether the request_id is new. Waits for a transaction that is about to store the same one."""
     cursor = await conn.execute(
-        """INSERT INTO organiser_request (request_id, call, body_hash, subject_id, reason) VALUES (%s, %s, %s, %s, %s)
+        """INSERT INTO organiser_request (request_id, call, body_hash, subject_id, asked_by, reason)
+           VALUES (%s, %s, %s, %s, %s, %s)
            ON CONFLICT (request_id) DO NOTHING""",
-        (request_id, call, body_hash, subject_id, reason),
+        (request_id, call, body_hash, subject_id, asked_by, reason),
     )
     return cursor.rowcount == 1
 

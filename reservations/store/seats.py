@@ -27,7 +27,7 @@ async def insert_tickets(conn: Connection, event_id: UUID, ticket_ids: Sequence[
 
 async def analyze_tickets(conn: Connection) -> None:
     """Tells the planner what the table holds now; left out while somebody else does."""
-    await conn.execute("ANALYZE (SKIP_LOCKED) ticket")
+    await conn.execute("SELECT analyze_tickets()")
 
 
 async def missing_tickets(conn: Connection, event_id: UUID, ticket_ids: Sequence[UUID]) -> list[UUID]:

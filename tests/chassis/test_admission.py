@@ -29,7 +29,7 @@ from chassis.channels import dial
 from chassis.errors import DETAILS_KEY
 from chassis.server import Health, build
 
-WORK, STREAM = "/tests.Busy/Work", "/tests.Busy/Stream"
+WORK, LOOK, PAY, STREAM = "/tests.Busy/Work", "/tests.Busy/Look", "/tests.Busy/Pay", "/tests.Busy/Stream"
 
 
 @dataclass
@@ -44,6 +44,8 @@ class Busy:
             "tests.Busy",
             {
                 "Work": grpc.unary_unary_rpc_method_handler(self._work),
+                "Look": grpc.unary_unary_rpc_method_handler(self._work),
+                "Pay": grpc.unary_unary_rpc_method_handler(self._work),
                 "Stream": grpc.unary_stream_rpc_method_handler(self._stream),
             },
         )
@@ -74,9 +76,9 @@ async def serving(busy: Busy, admitted: Admission) -> AsyncIterator[grpc.aio.Cha
         probing.cancel()
 
 
-def method(channel: grpc.aio.Channel) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
-    """WORK, called with bytes as they are."""
-    called: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(WORK)
+def method(channel: grpc.aio.Channel, name: str = WORK) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
+    """A method, called with bytes as they are."""
+    called: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(name)
     return called
 
 
@@ -213,6 +215,82 @@ def test_a_pause_costs_nobody_a_place() -> None:
     for delay_s in (0.0, *(0.5,) * seconds(STANDING_S - PROBE_INTERVAL_S), 0.0):
         backlog.learn(delay_s)
         assert backlog.refused_share == 0
+
+
+def pressed(delay_s: float, *, looks: int, works: int, pays: int, slow: str) -> dict[str, float]:
+    """What is refused of each method after a while of so many calls a look, when one's calls wait so long."""
+    admitted = Admission([], ranks=[{LOOK}, {WORK}])
+    gates = {name: admitted.gate(name) for name in (LOOK, WORK, PAY)}
+    for turn in range(seconds(2)):
+        for name, calls in ((LOOK, looks), (WORK, works), (PAY, pays)):
+            for _ in range(calls):
+                gates[name].backlog.called()
+            gates[name].backlog.learn(delay_s * turn / seconds(2) if name == slow else 0.0)
+        admitted.spread()
+    return {name: gate.share for name, gate in gates.items()}
+
+
+@pytest.mark.parametrize("delay_s", [0.3, 0.5, 0.7])
+def test_the_lowest_rank_is_refused_first_and_none_above_those_who_wait(delay_s: float) -> None:
+    alone = pressed(delay_s, looks=0, works=10, pays=0, slow=WORK)
+    mixed = pressed(delay_s, looks=5, works=5, pays=5, slow=WORK)
+    assert 0 < alone[WORK] < 1
+    assert mixed[LOOK] == pytest.approx(min(2 * alone[WORK], 1), abs=0.01)
+    assert mixed[WORK] == pytest.approx(max(2 * alone[WORK] - 1, 0), abs=0.01)
+    assert mixed[PAY] == 0
+
+
+def test_who_waits_behind_a_crowd_of_looks_costs_nobody_else_a_place() -> None:
+    shares = pressed(2.0, looks=100, works=5, pays=5, slow=LOOK)
+    assert shares == {LOOK: 1, WORK: 0, PAY: 0}
+
+
+def test_the_highest_are_refused_when_they_are_too_many_themselves() -> None:
+    shares = pressed(0.7, looks=2, works=2, pays=96, slow=PAY)
+    assert shares[LOOK] == shares[WORK] == 1
+    assert 0 < shares[PAY] < 1
+
+
+def test_nobody_looks_while_those_who_buy_are_refused() -> None:
+    shares = pressed(0.7, looks=1, works=50, pays=0, slow=WORK)
+    assert 0 < shares[WORK] < shares[LOOK] == 1
+
+
+async def test_what_finds_no_room_above_it_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls of a lower rank take what those with the limit wait for."""
+    monkeypatch.setattr(admission, "LIMIT_FIRST", 1)
+    gate = asyncio.get_running_loop().create_future()
+    busy = Busy(lambda: gate)
+    async with serving(busy, Admission([WORK], ranks=[{STREAM}, {WORK}])) as channel:
+        inside = asyncio.ensure_future(method(channel)(b"first"))
+        async with asyncio.timeout(10):
+            while busy.taken_up < 1:  # noqa: ASYNC110 - a call has no event for it
+                await asyncio.sleep(0.01)
+        stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(STREAM)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stream(b"").read()
+        assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        gate.set_result(None)
+        await inside
+        assert await stream(b"").read() == b""
+
+
+async def test_in_a_crowd_that_looks_and_reserves_those_who_pay_are_served() -> None:
+    """4 s of work of each kind in one instant, and one call that matters more every 20 ms until the crowd is gone."""
+    busy = Busy(lambda: time.sleep(0.002))
+    async with serving(busy, Admission([], ranks=[{LOOK}, {WORK}])) as channel:
+        looks, works, pay = (method(channel, name) for name in (LOOK, WORK, PAY))
+        await asyncio.gather(looks(b""), works(b""), pay(b""))
+        looking = [asyncio.ensure_future(ended(looks(b""))) for _ in range(2_000)]
+        working = [asyncio.ensure_future(ended(works(b""))) for _ in range(2_000)]
+        paid: Counter[str] = Counter()
+        while not all(one.done() for one in (*looking, *working)):
+            paid[(await ended(pay(b"")))[0]] += 1
+            await asyncio.sleep(0.02)
+        looked, worked = (Counter(one.result()[0] for one in many) for many in (looking, working))
+    assert looked["RESOURCE_EXHAUSTED"] > 1_000
+    assert looked["OK"] < worked["OK"]
+    assert set(paid) == {"OK"}
 
 
 def crowd(limit: Limit, seconds: float, now: float, calls: int) -> None:

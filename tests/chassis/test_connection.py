@@ -47,6 +47,26 @@ async def test_a_cancellation_that_a_library_swallows_ends_it_all_the_same(wire:
     assert running_link.cancelled()
 
 
+async def test_a_cancellation_that_an_error_takes_the_place_of_ends_it_all_the_same(wire: Proxy) -> None:
+    """As that of a handshake which fails just then."""
+    reached = asyncio.Event()
+
+    async def setup(_: AbstractConnection) -> None:
+        try:
+            reached.set()
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise ConnectionError("the certificate is another's") from None
+
+    running_link = asyncio.create_task(Link(wire.url, name="link", setup=setup).run())
+    await reached.wait()
+    running_link.cancel()
+    done, _ = await asyncio.wait({running_link}, timeout=10)
+    running_link.cancel()
+    assert done
+    assert running_link.cancelled()
+
+
 async def test_a_silent_broker_is_not_waited_for_without_end(wire: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "CONNECT_TIMEOUT_S", 0.2)
     wire.mute()

@@ -29,7 +29,7 @@ class Play:
     """A run of the demo, read line by line."""
 
     def __init__(self, stage: Stack) -> None:
-        addresses = {name: stage.env[name] for name in ("GATEWAY_ADDRESS", "PROVIDER_ADDRESS")}
+        addresses = {name: stage.env[name] for name in ("GATEWAY_ADDRESS", "PROVIDER_ADDRESS", "TLS_DIR")}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "cli.demo"],
             env={**os.environ, **addresses, "TICKETRUSH_TOKEN": stage.operator_token},

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from chassis.healthcheck import is_serving
 from deploy import environment
-from deploy.services import NAMES, SERVICES
+from deploy.services import NAMES, ROLES, SERVICES
+from deploy.stack import Stack
 from tests.deploy.test_stack import processes_of
 
 DEADLINE_S = 240
@@ -53,7 +53,7 @@ def test_the_whole_stack_comes_up_comes_back_and_goes_down(shell: Shell) -> None
     again = shell.run("up")
     assert again.returncode == 0, again.stdout + again.stderr
     assert environment.read(shell.run_dir / "stack.env") == env
-    assert all(is_serving(env[service.address]) for service in SERVICES)
+    assert all(Stack(shell.run_dir).is_serving(service.name) for service in SERVICES)
     assert not set(pids.values()) & {shell.pid(name) for name in NAMES}
 
     once_more = shell.run("up")
@@ -107,7 +107,7 @@ def test_migrate_without_a_database_is_said_in_a_line(shell: Shell) -> None:
 
 
 def test_migrating_a_database_that_is_not_there_is_said_in_a_line(shell: Shell) -> None:
-    passwords = {f"TICKETRUSH_{name}_PASSWORD": "x" for name in ("RESERVATIONS", "PAYMENTS", "SCHEDULER")}
+    passwords = {role.password_variable: "x" for role in ROLES}
     done = shell.run("migrate", DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing", **passwords)
     assert done.returncode == 1
     assert done.stderr.startswith("error: the database at DATABASE_URL"), done.stderr

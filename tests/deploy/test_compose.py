@@ -17,14 +17,19 @@ from deploy.environment import role_url
 from deploy.errors import StackError
 from deploy.services import (
     ADMINISTRATOR,
+    BROKER_ADMINISTRATOR,
+    BROKER_USERS,
+    CERTIFICATES,
     DATABASE,
     LOOPBACK,
     MIGRATE,
+    OPERATOR,
     POSTGRES,
     RABBITMQ,
     ROLES,
     SERVERS,
     SERVICES,
+    TLS_DIR,
     Service,
     settings,
 )
@@ -34,7 +39,7 @@ COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
 PARTS: dict[str, dict[str, Any]] = COMPOSE["services"]
 BY_NAME = {service.name: service for service in SERVICES}
 ISSUER = "/etc/ticketrush/issuer"
-CONDITIONS = {MIGRATE: "service_completed_successfully"}
+CONDITIONS = dict.fromkeys((MIGRATE, CERTIFICATES), "service_completed_successfully")
 
 each_service = pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
 
@@ -48,19 +53,23 @@ def facts() -> dict[str, str]:
     """What stack.env would say inside the network of the containers; passwords are the names of their variables."""
     admin = f"postgresql://{ADMINISTRATOR}:{environment.ADMINISTRATOR_PASSWORD}@{POSTGRES.name}:5432/{DATABASE}"
     known = {
-        "AMQP_URL": f"amqp://{compose.BROKER_USER}:{compose.BROKER_PASSWORD}@{RABBITMQ.name}:5672/",
+        "AMQP_URL": f"amqp://{BROKER_ADMINISTRATOR}:{environment.BROKER_PASSWORD}@{RABBITMQ.name}:5672/",
         "DATABASE_URL": admin,
         "PROVIDER_STORE_PATH": "/var/lib/ticketrush/provider.db",
         "AUTH_JWKS": f"{ISSUER}/jwks.json",
         "AUTH_ISSUER": issuer.NAME,
         "AUTH_AUDIENCE": issuer.AUDIENCE,
+        TLS_DIR: compose.CONTAINER_TLS_DIR,
+    }
+    known |= {
+        user.amqp_url: f"amqp://{user.name}:{user.password_variable}@{RABBITMQ.name}:5672/" for user in BROKER_USERS
     }
     known |= {role.database_url: role_url(admin, role, role.password_variable) for role in ROLES}
     return known | {service.address: f"{service.name}:{service.port}" for service in SERVICES}
 
 
-def test_it_runs_the_servers_the_services_and_the_migration() -> None:
-    assert PARTS.keys() == {server.name for server in SERVERS} | {MIGRATE} | BY_NAME.keys()
+def test_it_runs_the_servers_the_services_and_two_jobs() -> None:
+    assert PARTS.keys() == {server.name for server in SERVERS} | {MIGRATE, CERTIFICATES} | BY_NAME.keys()
 
 
 @each_service
@@ -70,7 +79,9 @@ def test_a_service_has_the_settings_of_the_table(service: Service) -> None:
         service.metrics_address: f"0.0.0.0:{service.metrics_port}",
     }
     written = {name: resolved(value) for name, value in PARTS[service.name]["environment"].items()}
-    assert written == settings(service, facts() | listening)
+    # Docker publishes the port on loopback alone, as another test says.
+    open_port = {"TICKETRUSH_PUBLIC_PLAINTEXT": "yes"} if service.is_public else {}
+    assert written == settings(service, facts() | listening) | open_port
 
 
 @each_service
@@ -83,7 +94,9 @@ def test_a_service_starts_after_what_the_table_says(service: Service) -> None:
 def test_a_service_runs_as_its_own_module_and_is_asked_for_its_own_health(service: Service) -> None:
     part = PARTS[service.name]
     assert part["command"] == ["python", "-m", service.name]
-    assert part["healthcheck"]["test"] == ["CMD", "python", "-m", "chassis.healthcheck", f"{LOOPBACK}:{service.port}"]
+    flags = ["--public"] if service.is_public else []
+    asked = [*flags, f"{LOOPBACK}:{service.port}", service.name]
+    assert part["healthcheck"]["test"] == ["CMD", "python", "-m", "chassis.healthcheck", *asked]
 
 
 @each_service
@@ -95,7 +108,9 @@ def test_a_service_is_published_on_loopback_alone(service: Service) -> None:
 
 def test_the_gateway_reads_the_public_part_of_the_local_issuer_and_nothing_else_of_the_run_directory() -> None:
     public = issuer.Issuer(Path(".run") / "issuer").public_folder
-    assert PARTS["gateway"]["volumes"] == [f"./{public}:{ISSUER}:ro"]
+    from_here = [volume for part in PARTS.values() for volume in part.get("volumes", []) if volume.startswith(".")]
+    assert from_here == [f"./{public}:{ISSUER}:ro"]
+    assert from_here[0] in PARTS["gateway"]["volumes"]
     mounted = [volume for name, part in PARTS.items() for volume in part.get("volumes", []) if name != "gateway"]
     assert not [volume for volume in mounted if volume.startswith(".")]
 
@@ -105,16 +120,39 @@ def test_the_servers_are_published_on_loopback_alone_with_the_ports_of_the_table
         assert PARTS[server.name]["ports"] == [f"{LOOPBACK}::{port}" for port in server.ports.values()]
 
 
-def test_the_migration_gets_the_database_and_every_password() -> None:
+def test_the_migration_gets_the_servers_and_every_password() -> None:
     written = {name: resolved(value) for name, value in PARTS[MIGRATE]["environment"].items()}
-    passwords = {role.password_variable: role.password_variable for role in ROLES}
-    assert written == {"DATABASE_URL": facts()["DATABASE_URL"], **passwords}
+    variables = [role.password_variable for role in ROLES] + [user.password_variable for user in BROKER_USERS]
+    passwords = {variable: variable for variable in variables}
+    page = f"http://{RABBITMQ.name}:{RABBITMQ.ports['rabbitmq_management']}"
+    servers = {name: facts()[name] for name in ("DATABASE_URL", "AMQP_URL")} | {"RABBITMQ_MANAGEMENT_URL": page}
+    assert written == servers | passwords
+    waits = {name: how["condition"] for name, how in PARTS[MIGRATE]["depends_on"].items()}
+    assert waits == {server.name: "service_healthy" for server in SERVERS}
     assert PARTS[MIGRATE]["command"] == ["python", "-m", "deploy", "migrate"]
     assert PARTS[MIGRATE]["restart"] == "no"
 
 
+def test_each_service_sees_its_own_key_alone_and_may_not_change_it() -> None:
+    job = PARTS[CERTIFICATES]
+    assert job["command"] == ["python", "-m", "deploy.certificates", compose.CONTAINER_TLS_DIR]
+    assert job["restart"] == "no"
+    own = {name: f"tls-{name}:{compose.CONTAINER_TLS_DIR}/{name}" for name in BY_NAME}
+    assert job["volumes"] == [f"tls:{compose.CONTAINER_TLS_DIR}", *own.values()]
+    for name, volume in own.items():
+        seen = [volume for volume in PARTS[name]["volumes"] if volume.startswith("tls")]
+        assert seen == [f"{volume}:ro"]
+    assert not [name for name in (MIGRATE, *(server.name for server in SERVERS)) if "tls" in str(PARTS[name])]
+
+
+def test_the_image_has_the_folders_of_the_certificates_so_that_their_volumes_are_its_users() -> None:
+    made = re.findall(rf"{compose.CONTAINER_TLS_DIR}[/\w]*", (ROOT / "Dockerfile").read_text())
+    folder = compose.CONTAINER_TLS_DIR
+    assert sorted(made) == sorted([folder, *(f"{folder}/{name}" for name in BY_NAME)])
+
+
 def test_images_are_pinned_and_ours_is_built_once_for_all() -> None:
-    ours = {PARTS[name]["image"] for name in (*BY_NAME, MIGRATE)}
+    ours = {PARTS[name]["image"] for name in (*BY_NAME, MIGRATE, CERTIFICATES)}
     assert ours == {"ticketrush:local"}
     for server in SERVERS:
         assert re.fullmatch(r"\w+:\d+\.\d+(\.\d+)?-\w+", PARTS[server.name]["image"])
@@ -124,13 +162,14 @@ def test_every_part_has_time_to_stop_and_keeps_its_data_in_a_volume() -> None:
     assert all("stop_grace_period" in part for part in PARTS.values())
     mounted = {volume.partition(":")[0] for part in PARTS.values() for volume in part.get("volumes", [])}
     kept = {volume for volume in mounted if not volume.startswith("./")}
-    assert kept == COMPOSE["volumes"].keys() == {"postgres", "rabbitmq", "provider"}
+    assert kept == COMPOSE["volumes"].keys()
+    assert kept == {"postgres", "rabbitmq", "provider", "tls"} | {f"tls-{name}" for name in BY_NAME}
 
 
 def test_the_example_of_env_names_every_variable_that_must_be_set() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     assert set(environment.read(ROOT / ".env.example")) == set(re.findall(r"\$\{(\w+):\?", text))
-    assert set(re.findall(r"\$\{(\w+):\?", text)) == {*environment.PASSWORD_VARIABLES, compose.BROKER_PASSWORD}
+    assert set(re.findall(r"\$\{(\w+):\?", text)) == set(environment.PASSWORD_VARIABLES)
 
 
 def test_the_image_holds_every_package() -> None:
@@ -142,7 +181,7 @@ def test_the_image_holds_every_package() -> None:
 
 def test_one_part_builds_the_image_and_the_others_never_ask_a_registry_for_it() -> None:
     assert [name for name, part in PARTS.items() if "build" in part] == [MIGRATE]
-    assert {PARTS[name]["pull_policy"] for name in (*BY_NAME, MIGRATE)} == {"never"}
+    assert {PARTS[name]["pull_policy"] for name in (*BY_NAME, MIGRATE, CERTIFICATES)} == {"never"}
 
 
 def test_rabbitmq_is_not_asked_before_it_has_its_cookie() -> None:
@@ -190,6 +229,7 @@ def test_up_waits_for_what_a_lost_database_made_unhealthy_and_goes_on(docker: Pa
         docker,
         """case "$2" in
         up) echo up >>ups; [ "$(wc -l <ups)" -gt 1 ] ;;
+        cp) echo "$3 $4" >copied ;;
         ps) echo ps >>looks; if [ "$(wc -l <looks)" -gt 2 ]; then cat running; else cat unhealthy; fi ;;
         esac""",
     )
@@ -197,6 +237,10 @@ def test_up_waits_for_what_a_lost_database_made_unhealthy_and_goes_on(docker: Pa
     assert (docker / "ups").read_text().split() == ["up", "up"]
     written = environment.read(docker / "stack.env")
     assert {service.address: f"{LOOPBACK}:{service.port}" for service in SERVICES}.items() <= written.items()
+    # What people's tools show to the services.
+    source = f"{CERTIFICATES}:{compose.CONTAINER_TLS_DIR}/{OPERATOR}"
+    assert (docker / "copied").read_text() == f"{source} {docker / 'tls'}\n"
+    assert written[TLS_DIR] == str(docker / "tls")
 
 
 def test_up_fails_at_once_for_another_reason(docker: Path) -> None:

@@ -14,8 +14,9 @@ from deploy import environment
 from deploy.environment import role_url
 from deploy.errors import StackError
 from deploy.migrate import migrate
-from deploy.services import ROLES
+from deploy.services import OWNER, ROLES
 from deploy.stack import Stack
+from tests.deploy.privileges import granted, written
 
 PASSWORDS = {role.password_variable: f"{role.service}/secret@:%" for role in ROLES}
 
@@ -59,7 +60,7 @@ async def test_another_stack_on_the_same_server_is_not_locked_out(admin_url: str
             with pytest.raises(StackError, match="give each stack a server of its own"):
                 await migrate(elsewhere, others, lambda _: None)
             await migrate(elsewhere, PASSWORDS, lambda _: None)
-            await conn.execute("SELECT FROM migration")
+            await conn.execute("SELECT FROM history")
         await migrate(elsewhere, others, lambda _: None)
 
 
@@ -69,26 +70,57 @@ async def test_many_at_once_do_it_once(admin_url: str) -> None:
     assert len(said) == len(set(said)) > 0
 
 
-async def test_owners_own_their_tables_and_find_them_without_a_schema(admin_url: str) -> None:
+async def test_services_find_their_tables_without_a_schema_and_own_none(admin_url: str) -> None:
     await migrate(admin_url, PASSWORDS, lambda _: None)
     for service in ("reservations", "payments"):
         async with await psycopg.AsyncConnection.connect(url_of(service, admin_url)) as conn:
-            cursor = await conn.execute("SELECT tableowner FROM pg_tables WHERE schemaname = current_schema()")
-            assert {owner for (owner,) in await cursor.fetchall()} == {f"ticketrush_{service}"}
-            await conn.execute("SELECT FROM migration")
+            cursor = await conn.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = current_schema()")
+            assert await cursor.fetchall() == [(OWNER,)]
+            await conn.execute("SELECT FROM history")
 
 
-async def test_the_scheduler_may_use_the_tables_of_reservations_also_later_ones(admin_url: str) -> None:
+async def test_a_database_whose_services_owned_their_tables_is_taken_over(admin_url: str) -> None:
+    """As they did before there was an owner."""
     await migrate(admin_url, PASSWORDS, lambda _: None)
-    async with await psycopg.AsyncConnection.connect(url_of("reservations", admin_url)) as conn:
-        await conn.execute("CREATE TABLE later (id bigserial PRIMARY KEY, word text)")
-    async with await psycopg.AsyncConnection.connect(url_of("scheduler", admin_url)) as conn:
-        await conn.execute("INSERT INTO later (word) VALUES ('scheduled')")
-        await conn.execute("UPDATE later SET word = 'again'")
-        await conn.execute("DELETE FROM later")
-        await conn.execute("SELECT FROM migration")
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            await conn.execute("DROP TABLE later")
+    async with await psycopg.AsyncConnection.connect(admin_url) as conn:
+        for statement in (
+            "ALTER SCHEMA reservations OWNER TO ticketrush_reservations",
+            "ALTER TABLE reservations.history OWNER TO ticketrush_reservations",
+            "ALTER FUNCTION reservations.analyze_tickets OWNER TO ticketrush_reservations",
+            """ALTER DEFAULT PRIVILEGES FOR ROLE ticketrush_reservations IN SCHEMA reservations
+                   GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO ticketrush_scheduler""",
+            "GRANT ALL ON ALL TABLES IN SCHEMA reservations TO ticketrush_scheduler",
+        ):
+            await conn.execute(statement.encode())
+    await migrate(admin_url, PASSWORDS, lambda _: None)
+    async with await psycopg.AsyncConnection.connect(admin_url) as conn:
+        cursor = await conn.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'reservations'")
+        assert await cursor.fetchall() == [(OWNER,)]
+        cursor = await conn.execute(
+            "SELECT defaclobjtype, defaclacl::text FROM pg_default_acl WHERE defaclnamespace <> 0"
+        )
+        assert await cursor.fetchall() == []
+    assert await granted(admin_url) == written()
+
+
+async def test_what_was_granted_by_hand_goes_with_the_next_migrate(admin_url: str) -> None:
+    await migrate(admin_url, PASSWORDS, lambda _: None)
+    async with await psycopg.AsyncConnection.connect(admin_url) as conn:
+        await conn.execute("GRANT UPDATE ON payments.ledger_entry TO ticketrush_payments, PUBLIC")
+        await conn.execute("GRANT CREATE ON SCHEMA payments TO ticketrush_payments")
+    await migrate(admin_url, PASSWORDS, lambda _: None)
+    assert await granted(admin_url) == written()
+
+
+async def test_a_role_that_was_made_a_superuser_is_refused(admin_url: str) -> None:
+    await migrate(admin_url, PASSWORDS, lambda _: None)
+    async with await psycopg.AsyncConnection.connect(admin_url, autocommit=True) as conn:
+        await conn.execute("ALTER ROLE ticketrush_scheduler SUPERUSER")
+        try:
+            with pytest.raises(StackError, match="ALTER ROLE ticketrush_scheduler NOSUPERUSER"):
+                await migrate(admin_url, PASSWORDS, lambda _: None)
+        finally:
+            await conn.execute("ALTER ROLE ticketrush_scheduler NOSUPERUSER")
 
 
 @pytest.mark.parametrize(("service", "schema"), [("reservations", "payments"), ("payments", "reservations")])
@@ -96,7 +128,7 @@ async def test_no_service_sees_the_schema_of_another(admin_url: str, service: st
     await migrate(admin_url, PASSWORDS, lambda _: None)
     async with await psycopg.AsyncConnection.connect(url_of(service, admin_url)) as conn:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            await conn.execute(SQL("SELECT FROM {}.migration").format(Identifier(schema)))
+            await conn.execute(SQL("SELECT FROM {}.history").format(Identifier(schema)))
 
 
 async def test_an_administrator_need_not_be_a_superuser(admin_url: str) -> None:
@@ -104,17 +136,20 @@ async def test_an_administrator_need_not_be_a_superuser(admin_url: str) -> None:
     async with await psycopg.AsyncConnection.connect(admin_url, autocommit=True) as conn:
         for statement in (
             # Only a superuser may alter roles that he did not make.
-            *(f"DROP ROLE IF EXISTS {role.name}" for role in ROLES),
+            *(f"DROP ROLE IF EXISTS {name}" for name in (*(role.name for role in ROLES), OWNER)),
             "CREATE ROLE modest LOGIN CREATEROLE PASSWORD 'modest'",
             f"GRANT CREATE ON DATABASE {admin_url.rpartition('/')[2]} TO modest",
         ):
             await conn.execute(statement.encode())
-    modest = "postgresql://modest:modest@" + admin_url.rpartition("@")[2]
+    modest = "postgresql://modest:modest@" + admin_url.rpartition("@")[2]  # pragma: allowlist secret
+    said: list[str] = []
     try:
-        await migrate(modest, PASSWORDS, lambda _: None)
+        await migrate(modest, PASSWORDS, said.append)
+        assert await granted(admin_url) == written()
+        assert "its owner may close it" in said[-1]
     finally:
         async with await psycopg.AsyncConnection.connect(admin_url, autocommit=True) as conn:
-            for name in (*(role.name for role in ROLES), "modest"):
+            for name in (*(role.name for role in ROLES), OWNER, "modest"):
                 await conn.execute(f"DROP OWNED BY {name} CASCADE".encode())
                 await conn.execute(f"DROP ROLE {name}".encode())
 
@@ -135,10 +170,10 @@ def test_passwords_are_drawn_once(own_servers: Stack) -> None:
     ("admin", "expected"),
     [
         (
-            "postgresql://a:b@h1:1,h2:2/d?sslmode=require",
-            "postgresql://ticketrush_payments:p%40@h1:1,h2:2/d?sslmode=require",
+            "postgresql://a:b@h1:1,h2:2/d?sslmode=require",  # pragma: allowlist secret
+            "postgresql://ticketrush_payments:p%40@h1:1,h2:2/d?sslmode=require",  # pragma: allowlist secret
         ),
-        ("postgresql://h/d", "postgresql://ticketrush_payments:p%40@h/d"),
+        ("postgresql://h/d", "postgresql://ticketrush_payments:p%40@h/d"),  # pragma: allowlist secret
         ("host=h dbname=d user=a password=b", "user=ticketrush_payments password=p@ dbname=d host=h"),
     ],
 )

@@ -5,17 +5,17 @@ import json
 import os
 import signal
 import subprocess
-from base64 import b64encode
 from contextlib import closing
-from http.client import HTTPConnection
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import aio_pika
 import psycopg
 
+from deploy import environment
+from deploy.broker import ask
 from deploy.process import Process, wait_until
 from deploy.rabbitmq import RabbitMQ
+from deploy.services import BROKER_USERS
 from deploy.stack import Stack
 from tests.deploy.test_stack import processes_of
 
@@ -107,15 +107,19 @@ async def test_rabbitmq_comes_back_from_kill_9_with_durable_messages(own_servers
 def broker_of(stack: Stack) -> RabbitMQ:
     """The stack's own, to ask what `up` asks after it started services."""
     ports = json.loads((stack.run_dir / "state" / "ports.json").read_text())
-    return RabbitMQ(Process("rabbitmq", stack.run_dir), Process("epmd", stack.run_dir), stack.run_dir, ports)
+    password = environment.passwords(stack.run_dir / "secrets.env")[environment.BROKER_PASSWORD]
+    return RabbitMQ(Process("rabbitmq", stack.run_dir), Process("epmd", stack.run_dir), stack.run_dir, ports, password)
 
 
 def test_rabbitmq_has_its_management_page(own_servers: Stack) -> None:
-    page = urlsplit(own_servers.env["RABBITMQ_MANAGEMENT_URL"])
-    with closing(HTTPConnection(page.netloc, timeout=10)) as connection:
-        authorization = "Basic " + b64encode(b"guest:guest").decode()
-        connection.request("GET", "/api/overview", headers={"Authorization": authorization})
-        assert connection.getresponse().status == 200
+    page, url = own_servers.env["RABBITMQ_MANAGEMENT_URL"], own_servers.env["AMQP_URL"]
+    assert json.loads(ask(page, url, "GET", "/api/whoami"))["name"] == "ticketrush"
+
+
+def test_rabbitmq_knows_no_stock_user(own_servers: Stack) -> None:
+    users = ask(own_servers.env["RABBITMQ_MANAGEMENT_URL"], own_servers.env["AMQP_URL"], "GET", "/api/users")
+    names = {user["name"]: user["tags"] for user in json.loads(users)}
+    assert names == {"ticketrush": ["administrator"]} | {user.name: [] for user in BROKER_USERS}
 
 
 def test_all_listen_on_loopback_only(own_servers: Stack) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from chassis.healthcheck import is_serving
+from deploy import environment, rabbitmq
 from deploy import stack as stack_module
 from deploy.errors import StackError
 from deploy.facts import External
@@ -38,7 +38,7 @@ def processes_of(run_dir: Path) -> list[int]:
 
 def test_up_waits_until_the_service_is_serving(stack: Stack) -> None:
     stack.up(PROVIDER)
-    assert is_serving(stack.address("provider"))
+    assert stack.is_serving("provider")
 
 
 def test_up_again_leaves_what_runs_alone(stack: Stack) -> None:
@@ -55,7 +55,7 @@ def test_up_brings_back_what_was_killed_on_the_same_address(stack: Stack) -> Non
     stack.up(PROVIDER)
     assert stack.pid("provider") not in {None, pid}
     assert stack.address("provider") == address
-    assert is_serving(address)
+    assert stack.is_serving("provider")
 
 
 def test_up_is_not_fooled_by_a_pid_file_that_names_a_stranger(stack: Stack) -> None:
@@ -65,7 +65,7 @@ def test_up_is_not_fooled_by_a_pid_file_that_names_a_stranger(stack: Stack) -> N
     pid_file.write_text(f"{os.getpid()}\n")
     stack.up(PROVIDER)
     assert pid_file.read_text() == f"{stack.pid('provider')}\n"
-    assert is_serving(stack.address("provider"))
+    assert stack.is_serving("provider")
 
 
 def test_a_service_whose_settings_changed_is_started_again(stack: Stack) -> None:
@@ -150,7 +150,26 @@ def test_servers_of_somebody_else_are_used_and_not_started(tmp_path: Path, own_s
     with Stack(tmp_path / "run", external=external) as stack:
         stack.up(("postgres", "rabbitmq"))
         assert stack.env["DATABASE_URL"] == own_servers.env["DATABASE_URL"]
+        assert stack.env["GATEWAY_AMQP_URL"] == own_servers.env["AMQP_URL"]
         assert [name for name in NAMES if stack.pid(name)] == []
+
+
+def test_users_of_our_own_are_made_in_a_broker_of_somebody_else_where_we_are_told_how(
+    tmp_path: Path, own_servers: Stack
+) -> None:
+    env = own_servers.env
+    environment.write(tmp_path / "run/secrets.env", environment.passwords(own_servers.run_dir / "secrets.env"))
+    external = External(env["DATABASE_URL"], env["AMQP_URL"], env["RABBITMQ_MANAGEMENT_URL"])
+    with Stack(tmp_path / "run", external=external) as stack:
+        stack.up(("rabbitmq",))
+        rabbitmq.check(stack.env["GATEWAY_AMQP_URL"])
+        assert "ticketrush_gateway:" in stack.env["GATEWAY_AMQP_URL"]
+    modest = External(env["DATABASE_URL"], env["GATEWAY_AMQP_URL"], env["RABBITMQ_MANAGEMENT_URL"])
+    with (
+        Stack(tmp_path / "run", external=modest) as stack,
+        pytest.raises(StackError, match="make it an administrator, or unset RABBITMQ_MANAGEMENT_URL"),
+    ):
+        stack.up(("rabbitmq",))
 
 
 def test_a_server_of_somebody_else_that_is_not_there_is_said(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,9 +17,11 @@ from aio_pika.abc import AbstractChannel
 from prometheus_client.parser import text_string_to_metric_families
 
 from chassis.bearer import bearing
-from chassis.healthcheck import is_serving
+from chassis.channels import dial
+from chassis.tls import Tls
 from deploy import environment
 from deploy.facts import External
+from deploy.services import certificate_files
 from deploy.stack import Stack
 from tests.chassis.broker import channel_to
 from tests.e2e import ledgers
@@ -79,7 +82,7 @@ class House:
 
     async def serves(self, name: str) -> bool:
         """What its health says."""
-        return await asyncio.to_thread(is_serving, self.stack.address(name))
+        return await asyncio.to_thread(self.stack.is_serving, name)
 
     async def stops_serving(self, name: str) -> None:
         """Returns when its health says so."""
@@ -161,7 +164,7 @@ async def furnished(stack: Stack, names: Collection[str]) -> AsyncIterator[House
         await asyncio.to_thread(stack.up, names)
         async with (
             connected(stack.address("gateway"), stack.operator_token) as channel,
-            connected(stack.address("provider")) as provider_channel,
+            within(stack, "provider") as provider_channel,
         ):
             yield House(stack, channel, provider_channel)
     finally:
@@ -183,10 +186,15 @@ def beside(
     amqp_url: str,
     settings: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Stack:
-    """Services on somebody else's servers. Roles belong to the whole cluster, so their passwords are shared."""
+    """Services on somebody else's servers. Roles and users are the whole server's, so their passwords are shared.
+
+    So is the CA: those of two such stacks may call each other.
+    """
     run_dir.mkdir(exist_ok=True)
+    shutil.copytree(servers.run_dir / "tls", run_dir / "tls")
     environment.write(run_dir / "secrets.env", environment.passwords(servers.run_dir / "secrets.env"))
-    return Stack(run_dir, settings=settings or {}, external=External(database_url=database_url, amqp_url=amqp_url))
+    external = External(database_url, amqp_url, servers.env["RABBITMQ_MANAGEMENT_URL"])
+    return Stack(run_dir, settings=settings or {}, external=external)
 
 
 def shared_addresses(stack: Stack, services: Sequence[str]) -> dict[str, str]:
@@ -208,8 +216,19 @@ _OPTIONS: Final = (
 
 
 def connected(address: str, token: str = "") -> grpc.aio.Channel:
-    """A channel to one of our processes, whose calls bear the token if there is one."""
+    """A channel to a gateway, whose calls bear the token if there is one."""
     return bearing(grpc.aio.insecure_channel(address, options=_OPTIONS), token)
+
+
+def within(stack: Stack, name: str) -> grpc.aio.Channel:
+    """A channel to any service of a stack, as its operator."""
+    return stack.channel(name, *_OPTIONS)
+
+
+def between(stack: Stack, caller: str, name: str) -> grpc.aio.Channel:
+    """The channel that one service of a stack has to another."""
+    tls = Tls(*certificate_files(stack.run_dir / "tls", caller))
+    return dial(stack.address(name), *_OPTIONS, tls=tls, peer=name)
 
 
 def _read(url: str) -> str:

@@ -4,12 +4,13 @@ What happens to the house happens in one chain, what happens to the island's ser
 """
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import grpc
 
 from tests.e2e.conftest import Annex, Island
 from tests.e2e.crowd import insist, shopping
-from tests.e2e.house import SERVICES, House
+from tests.e2e.house import SERVICES, House, between
 from tests.e2e.office import (
     CALL_TIMEOUT_S,
     Payment,
@@ -23,6 +24,10 @@ from tests.e2e.office import (
 from tests.e2e.together import Together
 from tests.e2e.wire import listening, named
 from ticketrush.provider.v1 import provider_pb2 as provider
+from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
+
+if TYPE_CHECKING:  # exists only in the stubs
+    from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceAsyncStub
 
 together = Together("house", "annex", "island")
 
@@ -207,7 +212,9 @@ async def _charge(house: House, payment: Payment) -> provider.Charge:
         currency=payment.currency,
         payment_method="pm_card_ok",
     )
-    return (await house.provider.Charge(request)).charge
+    async with between(house.stack, "payments", "provider") as channel:
+        stub: PaymentProviderServiceAsyncStub = PaymentProviderServiceStub(channel)
+        return (await stub.Charge(request)).charge
 
 
 async def _let_ten_minutes_pass(house: House, payment_id: str) -> None:

@@ -6,7 +6,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2 as reflection
 
-from tests.e2e.house import SERVICES, House, connected
+from deploy.stack import Stack
+from tests.e2e.house import SERVICES, House, within
 
 OWN_SERVICES = {
     "gateway": {"ticketrush.v1.TicketingService", "ticketrush.v1.CatalogService"},
@@ -22,9 +23,9 @@ OWN_SERVICES = {
 ALL_HAVE = {"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"}
 
 
-async def reflect(address: str, version: str, request: reflection.ServerReflectionRequest) -> list[str]:
+async def reflect(stack: Stack, name: str, version: str, request: reflection.ServerReflectionRequest) -> list[str]:
     """Names of the services, or of the files, that reflection of this version shows."""
-    async with connected(address) as channel:
+    async with within(stack, name) as channel:
         # v1 has the messages of v1alpha under another name.
         call = channel.stream_stream(
             f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
@@ -41,17 +42,16 @@ async def reflect(address: str, version: str, request: reflection.ServerReflecti
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 @pytest.mark.parametrize("name", SERVICES)
 async def test_reflection_shows_what_is_served(house: House, name: str, version: str) -> None:
-    address = house.stack.address(name)
-    listed = await reflect(address, version, reflection.ServerReflectionRequest(list_services=""))
+    listed = await reflect(house.stack, name, version, reflection.ServerReflectionRequest(list_services=""))
     assert set(listed) == OWN_SERVICES[name] | ALL_HAVE
     for service in OWN_SERVICES[name]:
         asked = reflection.ServerReflectionRequest(file_containing_symbol=service)
-        assert await reflect(address, version, asked)
+        assert await reflect(house.stack, name, version, asked)
 
 
 @pytest.mark.parametrize("name", SERVICES)
 async def test_health_is_serving_as_a_whole_and_by_service(house: House, name: str) -> None:
-    async with connected(house.stack.address(name)) as channel:
+    async with within(house.stack, name) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs know no methods
         for service in ("", *OWN_SERVICES[name]):
             answer = await health.Check(health_pb2.HealthCheckRequest(service=service))

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 
@@ -40,7 +40,9 @@ class Gateway:
 
 
 @asynccontextmanager
-async def serving(amqp_url: str, owner_address: str, *, wait_until_ready: bool = True) -> AsyncIterator[Gateway]:
+async def serving(
+    amqp_url: str, owner_address: str, *, wait_until_ready: bool = True, **other_settings: Any
+) -> AsyncIterator[Gateway]:
     process = compose(
         Settings(
             listen_address="127.0.0.1:0",
@@ -48,9 +50,10 @@ async def serving(amqp_url: str, owner_address: str, *, wait_until_ready: bool =
             amqp_url=amqp_url,
             reservations_address=owner_address,
             payments_address=owner_address,
+            **other_settings,
         )
     )
-    server, _ = build(process.register, Health(process.checks))
+    server, _ = build(process.register, Health(process.checks), limits=process.limits)
     port = server.add_insecure_port(process.settings.listen_address)
     await server.start()
     async with running(*(begin() for begin in process.background)):

@@ -1,13 +1,14 @@
 """A broker that is cut off, knows no queue, or is full; and outcomes that come late."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import grpc
 import pytest
 from aio_pika.abc import AbstractChannel
 from google.protobuf.duration_pb2 import Duration
 
-from chassis.topology import WorkQueue, declare
+from chassis.topology import WorkQueue, declare, declare_exchange
 from contract import keys
 from tests.chassis.broker import channel_to, until
 from tests.chassis.proxy import Proxy
@@ -65,7 +66,10 @@ async def test_an_outcome_that_was_lost_on_the_way_is_told_again_behind_a_new_co
 async def test_a_command_nobody_is_bound_to_take_is_said_again_until_somebody_is(
     empty_broker_url: str, owner_address: str
 ) -> None:
-    async with serving(empty_broker_url, owner_address) as gateway, channel_to(empty_broker_url) as channel:
+    async with channel_to(empty_broker_url) as channel, AsyncExitStack() as exits:
+        # It is the owners' to declare, and the gateway's to demand.
+        await declare_exchange(channel, keys.EXCHANGE)
+        gateway = await exits.enter_async_context(serving(empty_broker_url, owner_address))
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await gateway.ticketing.Reserve(reserve(wait=AT_ONCE), timeout=0.5)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE

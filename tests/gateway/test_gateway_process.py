@@ -55,7 +55,7 @@ class Child:
 
 
 @pytest.fixture
-async def child(broker_url: str, owner_address: str) -> AsyncIterator[Child]:
+async def child(broker_url: str, owner_address: str, consumers: Consumers) -> AsyncIterator[Child]:  # noqa: ARG001 # they declare
     settings = {
         "LISTEN_ADDRESS": "127.0.0.1:0",
         "METRICS_ADDRESS": "127.0.0.1:0",

@@ -11,6 +11,7 @@ from tests.security import forge
 
 ADDRESSES = {
     "LISTEN_ADDRESS": "0.0.0.0:0",
+    "PUBLIC_PLAINTEXT": "yes",
     "METRICS_ADDRESS": "127.0.0.1:0",
     "AMQP_URL": "amqp://127.0.0.1:1/",
     "RESERVATIONS_ADDRESS": "127.0.0.1:1",

@@ -7,6 +7,7 @@ import grpc
 import pytest
 from prometheus_client import REGISTRY
 
+from chassis import patience
 from contract import reasons
 from gateway import feed as feed_module
 from gateway import seat_map as seat_map_module
@@ -230,6 +231,27 @@ async def test_a_reader_that_cannot_keep_up_is_ended_and_the_others_go_on(
     assert reason_of(error) == "SLOW_READER"
     await tell_tickets(consumers, event_id, ticket("000000", version=9, state=SOLD))
     assert [changed.version for changed in (await quick.next()).tickets] == [9]
+
+
+async def test_a_reader_that_takes_nothing_is_ended_without_being_waited_for(
+    gateway: Gateway, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "STALLED_MAX_S", 1.0)
+    event_id = new_id()
+    # Many times what lies between the gateway and a reader that does not read.
+    owner.tickets[event_id] = [ticket(f"{place:06}{'0' * 1_000}") for place in range(20_000)]
+    idle, quick = Watch(gateway, event_id), Watch(gateway, event_id)
+    await until(lambda: open_streams() == 2)
+    await quick.whole()
+    await until(lambda: open_streams() == 1)
+    error = await idle.fails()
+    assert (error.code(), reason_of(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SLOW_READER")
+    assert idle.call.done()
+    assert not quick.call.done()
+
+
+def open_streams() -> float:
+    return REGISTRY.get_sample_value("ticketrush_gateway_streams") or 0.0
 
 
 def slow_readers() -> float:

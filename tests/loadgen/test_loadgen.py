@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -17,6 +18,7 @@ from chassis.errors import invalid, overloaded
 from chassis.guard import Unguarded
 from chassis.interceptor import CallInterceptor
 from loadgen import Call, Load
+from tests.chassis.certificates import Office
 
 METHOD = "/tests.Echo/Say"
 Answer = Callable[[bytes], Awaitable[bytes]]
@@ -167,10 +169,7 @@ async def test_a_call_that_is_not_answered_in_time_is_told_as_that(program: Path
     assert call.code == "DEADLINE_EXCEEDED"
 
 
-async def test_every_call_bears_the_token_and_nobody_sees_it_in_the_list_of_processes(
-    program: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(loadgen.TOKEN_VARIABLE, "another's")
+async def test_errands_bear_the_tokens_in_turn_and_nobody_sees_them_in_the_list_of_processes(program: Path) -> None:
     seen: list[object] = []
     arguments: list[bytes] = []
 
@@ -184,15 +183,39 @@ async def test_every_call_bears_the_token_and_nobody_sees_it_in_the_list_of_proc
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     try:
-        for token in ("secret", ""):
-            load = Load([address], [METHOD], [b""] * 2, seconds=30, in_flight=1, token=token)
-            assert [call.code for call in await poured(program, load)] == ["OK", "OK"]
+        for tokens in (["secret", "hidden"], []):
+            load = Load([address], [METHOD, METHOD], [b""] * 6, seconds=30, in_flight=1, tokens=tokens)
+            assert [call.code for call in await poured(program, load)] == ["OK"] * 6
             assert "secret" not in repr(load)
     finally:
         await server.stop(None)
-    assert seen == ["Bearer secret"] * 2 + [None] * 2
+    assert seen == [*["Bearer secret"] * 2, *["Bearer hidden"] * 2, *["Bearer secret"] * 2, *[None] * 6]
     assert any(str(program).encode() in line for line in arguments)
     assert not any(b"secret" in line for line in arguments)
+
+
+async def test_with_a_ca_only_a_server_of_that_name_and_ca_is_called(program: Path, tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    office.issue("gateway")
+    cert, key, _ = office.files("gateway")
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), cert.read_bytes())])
+    trusted, other = office.authority.cert_pem, Office(tmp_path).authority.cert_pem
+
+    async def say(request: bytes, _: object) -> bytes:
+        return request
+
+    server = grpc.aio.server()
+    server.add_registered_method_handlers("tests.Echo", {"Say": grpc.unary_unary_rpc_method_handler(say)})
+    address = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
+    await server.start()
+    load = Load([address], [METHOD], [b""], seconds=30, in_flight=1, ca=trusted, server_name="gateway")
+    others = (replace(load, server_name="provider"), replace(load, ca=other), replace(load, ca=""))
+    try:
+        assert [call.code for call in await poured(program, load)] == ["OK"]
+        for wrong in others:
+            assert [call.code for call in await poured(program, wrong)] == ["UNAVAILABLE"]
+    finally:
+        await server.stop(None)
 
 
 def _arguments_of_children() -> list[bytes]:

@@ -46,8 +46,8 @@ def office(house: House) -> Office:
 
 @pytest.fixture(scope="session")
 def desk(house: House) -> Desk:
-    """Where an operator of the house types."""
-    return Desk(house.stack.env)
+    """Where an operator of the house types, with an operator's rights and no others."""
+    return Desk(house.stack.env).without("DATABASE_URL", "AMQP_URL")
 
 
 UNWRITABLE = "this cannot be noted"

@@ -34,9 +34,9 @@ def aside(envelope: pb.Envelope, queue: str, routing_key: str) -> ParkedMessage:
 
 
 @asynccontextmanager
-async def schema_of(house: House, schema: str) -> AsyncIterator[Database]:
-    """A pool on one schema of the house."""
-    database = Database(house.stack.database_url(schema), schema=schema, application="tests")
+async def schema_of(house: House, schema: str, role: str = "") -> AsyncIterator[Database]:
+    """A pool on one schema of the house, with the rights of the service that it is named for, or of another role."""
+    database = Database(house.stack.database_url(role or schema), schema=schema, application="tests")
     await database.open()
     yield database
     await database.close()

@@ -150,7 +150,7 @@ async def test_without_a_database_it_could_not_look(desk: Desk) -> None:
     typed = await gone.type("fsck")
     assert typed.code == 3
     assert len(typed.err.strip().splitlines()) == 1, typed.err
-    typed = await desk.without("DATABASE_URL").type("fsck")
+    typed = await desk.without("OPERATOR_DATABASE_URL").type("fsck")
     assert typed.code == 3
     assert "TICKETRUSH_DATABASE_URL" in typed.err
 

@@ -137,7 +137,7 @@ async def test_a_period_that_is_none_is_refused(desk: Desk) -> None:
 
 
 async def test_a_broker_that_is_away_is_told_in_one_line(house: House) -> None:
-    desk = Desk(house.stack.env | {"AMQP_URL": "amqp://guest:guest@127.0.0.1:1/"})
+    desk = Desk(house.stack.env | {"AMQP_URL": "amqp://nobody:nothing@127.0.0.1:1/"})
     typed = await desk.change("facts", "replay", "--since", "2026-01-01")
     assert typed.code == 3
     assert len(typed.err.strip().splitlines()) == 1, typed.err

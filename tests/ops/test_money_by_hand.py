@@ -50,7 +50,10 @@ async def test_a_refund_that_the_processor_refuses_is_settled_by_hand(
     back = await office.until(held, lambda now: now.refunded_minor == held.total_minor)
     assert (back.state, back.refund_due_minor) == (Reservation.STATE_CANCELLED, 0)
     assert (await office.payment(paid)).state == Payment.STATE_REFUNDED
-    [entry] = [one for one in await desk.look("audit") if one["subject"] == f"payment {paid.payment_id}"]
+    entries = await desk.look("audit")
+    [asked] = [one for one in entries if one["subject"] == f"reservation {held.reservation_id}"]
+    assert (asked["service"], asked["operator"], asked["action"]) == ("reservations", "operator", "RefundReservation")
+    [entry] = [one for one in entries if one["subject"] == f"payment {paid.payment_id}"]
     assert (entry["operator"], entry["action"], entry["reason"]) == (OPERATOR, "refunds settle", "bank transfer 4711")
     assert entry["detail"] == {"amount_minor": held.total_minor, "currency": "EUR"}
 

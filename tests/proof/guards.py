@@ -18,8 +18,23 @@ from tests.proof.guard import Guard, problem_of
 from tests.proof.guards_at_the_doors import DOORS
 from tests.proof.guards_between_processes import ADMISSION, CLOCK, MESSAGES, PAYMENTS
 from tests.proof.guards_in_reservations import DATABASE, TICKETS_AND_MONEY
+from tests.proof.guards_of_data import PEOPLE, RIGHTS
+from tests.proof.guards_of_limits import LIMITS
+from tests.proof.guards_of_links import LINKS
 
-GUARDS: Final = (*TICKETS_AND_MONEY, *DATABASE, *PAYMENTS, *MESSAGES, *ADMISSION, *CLOCK, *DOORS)
+GUARDS: Final = (
+    *TICKETS_AND_MONEY,
+    *DATABASE,
+    *PAYMENTS,
+    *MESSAGES,
+    *ADMISSION,
+    *LIMITS,
+    *CLOCK,
+    *DOORS,
+    *LINKS,
+    *RIGHTS,
+    *PEOPLE,
+)
 ROOT: Final = Path(__file__).parents[2]
 TRIAL_TIMEOUT_S: Final = 240
 # pytest: the tests ran, and some failed.

@@ -99,7 +99,7 @@ DOORS: Final = (
     ),
     Guard(
         "a stream ends with its token",
-        (Edit("chassis/interceptor.py", "                _refuse_after(valid_until_s)\n", ""),),
+        (Edit("chassis/interceptor.py", "                    _refuse_after(caller.valid_until_s)\n", ""),),
         (f"{MATRIX}::test_a_stream_tells_nothing_after_its_token_has_expired",),
     ),
     Guard(

@@ -190,7 +190,7 @@ MESSAGES: Final = (
 ADMISSION: Final = (
     Guard(
         "a crowd that would wait too long is refused",
-        (Edit("chassis/admission.py", "return share > 0 and random.random() < share", "return False"),),
+        (Edit("chassis/admission.py", "return self.share > 0 and random.random() < self.share", "return False"),),
         (
             "tests/chassis/test_admission.py::test_a_crowd_that_would_wait_too_long_is_refused_at_once_and_the_next_are_served",
         ),

@@ -24,7 +24,6 @@ from rich.console import Console
 from rich.table import Table
 
 from chassis.database import Database
-from chassis.healthcheck import is_serving
 from chassis.publisher import Publisher
 from contract import ids, keys
 from deploy.process import wait_until
@@ -176,14 +175,14 @@ async def staged() -> AsyncIterator[Stage]:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-c", _RUN, env=os.environ | settings(service, stack.env), stdout=log, stderr=log
             )
-        if not await asyncio.to_thread(wait_until, lambda: is_serving(stack.address("reservations")), TIMEOUT_S):
+        if not await asyncio.to_thread(wait_until, lambda: stack.is_serving("reservations"), TIMEOUT_S):
             raise RuntimeError(f"reservations does not serve:\n{stack.log('reservations').read_text()}")
         publisher = Publisher(
             stack.env["AMQP_URL"], exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name="proof-poison"
         )
         async with (
             await psycopg.AsyncConnection.connect(stack.env["DATABASE_URL"], autocommit=True) as admin,
-            grpc.aio.insecure_channel(stack.address("reservations")) as channel,
+            stack.channel("reservations") as channel,
             running(publisher.run()),
         ):
             await until(lambda: publisher.connected)

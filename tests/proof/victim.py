@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from chassis.healthcheck import is_serving
 from deploy.services import LOOPBACK, SERVICES, SETTING_PREFIX, settings
 from deploy.stack import Stack
 from tests.e2e.office import eventually
@@ -32,7 +31,7 @@ class Victim:
         self.memory = memory
         self.ends = 0
         self._log = stack.run_dir / f"{name}-{point or 'counting'}.log"
-        self._address = stack.address(name)
+        self._stack = stack
         self._environment = inherited | {"no_grpc_proxy": LOOPBACK} | settings(service, stack.env)
         self._ended = ended
         self._process: asyncio.subprocess.Process | None = None
@@ -63,7 +62,7 @@ class Victim:
         """Returns when it does."""
 
         async def says_so() -> bool:
-            return await asyncio.to_thread(is_serving, self._address)
+            return await asyncio.to_thread(self._stack.is_serving, self.name)
 
         await eventually(says_so, lambda: f"{self.name} does not serve:\n{self.log_tail()}")
 

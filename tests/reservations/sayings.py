@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from chassis.callers import ANYBODY
+from chassis.callers import OPERATOR, Caller
 from gateway import commands
 from reservations.handlers.opening import Opening
 from reservations.organiser_requests import Claim, claim_of
@@ -13,6 +13,7 @@ from ticketrush.messages.v1 import messages_pb2 as msg
 from ticketrush.v1 import ticketing_pb2 as pb
 
 ANN, BOB = "ann", "bob"
+ORGANISER = Caller("olga", frozenset({OPERATOR}))
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def claim(reservation_id: str | UUID, request_id: str = "") -> Claim:
     request = pb.RefundReservationRequest(
         request_id=request_id or str(uuid4()), reservation_id=str(reservation_id), reason="the singer is ill"
     )
-    return claim_of(request, UUID(str(reservation_id)), ANYBODY)
+    return claim_of(request, UUID(str(reservation_id)), ORGANISER)
 
 
 def opening(reservation_id: UUID | str, amount_minor: int = 0, buyer_id: str = ANN) -> Opening:

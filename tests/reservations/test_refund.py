@@ -138,12 +138,12 @@ async def test_a_refund_asked_for_three_times_at_once_has_one_effect(shop: Shop)
     assert len(await shop.refund_commands(payment)) == 1
 
 
-async def test_the_reason_of_a_refund_is_kept_with_what_was_asked(shop: Shop) -> None:
+async def test_who_asked_for_a_refund_is_kept_with_what_was_asked_and_why(shop: Shop) -> None:
     hall = await shop.event()
     bought, _ = await shop.sold(hall, 0)
     await shop.one.refunds.refund(UUID(bought), claim(bought))
-    kept = await shop.rows("SELECT call, reason FROM organiser_request WHERE subject_id = %s", bought)
-    assert kept == [("ticketrush.v1.RefundReservationRequest", "the singer is ill")]
+    kept = await shop.rows("SELECT call, asked_by, reason FROM organiser_request WHERE subject_id = %s", bought)
+    assert kept == [("ticketrush.v1.RefundReservationRequest", "olga", "the singer is ill")]
 
 
 async def test_a_refund_under_a_request_id_of_another_one_is_refused(shop: Shop) -> None:

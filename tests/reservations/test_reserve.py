@@ -4,14 +4,18 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from chassis.consumer import Poison
 from contract import reasons
+from contract.invariants import Invariant
+from reservations.domain.model import OPEN_HOLDS_MAX
+from reservations.store.invariants import CHECKS
 from tests.reservations.core import PRICE_MINOR, Service, Shop
-from tests.reservations.sayings import ANN, BOB, Hall, reserve
+from tests.reservations.sayings import ANN, BOB, Hall, approved, cancel, reserve
+from tests.reservations.standstill import one_runs_into_the_other
 from ticketrush.messages.v1 import messages_pb2 as msg
 from ticketrush.v1 import ticketing_pb2 as pb
 
@@ -65,13 +69,80 @@ async def test_twenty_reserves_at_once_of_one_buyer_do_not_exceed_the_limit(shop
     await shop.check(hall)
 
 
-async def test_forty_reserves_at_once_of_one_buyer_without_a_limit_are_all_decided(shop: Shop) -> None:
+async def test_forty_reserves_at_once_of_one_buyer_become_ten_holds_and_all_are_decided(shop: Shop) -> None:
     hall = await shop.event(seats=40)
     outcomes = await asyncio.gather(
         *(shop.ask((shop.one, shop.two)[seat % 2].reserve, reserve(hall, seat)) for seat in range(40))
     )
-    assert summary([outcome for [outcome] in outcomes]) == {("STATE_HELD", ""): 40}
+    assert summary([outcome for [outcome] in outcomes]) == {
+        ("STATE_HELD", ""): OPEN_HOLDS_MAX,
+        ("STATE_REJECTED", reasons.LIMIT_EXCEEDED): 40 - OPEN_HOLDS_MAX,
+    }
     await shop.check(hall)
+
+
+async def test_forty_reserves_at_once_of_one_buyer_who_pays_nothing_are_all_granted(shop: Shop) -> None:
+    hall = await shop.event(seats=40, price_minor=0)
+    outcomes = await asyncio.gather(
+        *(shop.ask((shop.one, shop.two)[seat % 2].reserve, reserve(hall, seat)) for seat in range(40))
+    )
+    assert summary([outcome for [outcome] in outcomes]) == {("STATE_CONFIRMED", ""): 40}
+    await shop.check(hall)
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["a new buyer", "a buyer with a hold"])
+async def test_two_processes_together_grant_no_more_holds_than_one(shop: Shop, is_new: bool) -> None:
+    """Of a new buyer there is no row yet that could be locked."""
+    hall = await shop.event(seats=20)
+    if not is_new:
+        await shop.hold(reserve(hall, 19))
+    outcomes: list[msg.Outcome] = []
+
+    async def take(service: Service, begin: int) -> None:
+        outcomes.extend(await shop.ask(service.reserve, *(reserve(hall, seat) for seat in range(begin, begin + 6))))
+
+    await one_runs_into_the_other(shop, take(shop.one, 0), take(shop.two, 6))
+    granted = OPEN_HOLDS_MAX - (not is_new)
+    assert summary(outcomes) == {
+        ("STATE_HELD", ""): granted,
+        ("STATE_REJECTED", reasons.LIMIT_EXCEEDED): 12 - granted,
+    }
+    await shop.check(hall)
+
+
+@pytest.mark.parametrize("way", ["cancelled", "sold", "expired"])
+async def test_a_hold_that_ended_leaves_room_for_another(shop: Shop, way: str) -> None:
+    hall = await shop.event(seats=OPEN_HOLDS_MAX + 2)
+    holds = [await shop.hold(reserve(hall, seat)) for seat in range(OPEN_HOLDS_MAX)]
+    [refused] = await shop.ask(shop.one.reserve, reserve(hall, OPEN_HOLDS_MAX))
+    assert refused.reservation.reject_reason == reasons.LIMIT_EXCEEDED
+    [others] = await shop.ask(shop.one.reserve, reserve(hall, OPEN_HOLDS_MAX, buyer_id=BOB))
+    assert others.reservation.state == HELD
+    if way == "cancelled":
+        await shop.ask(shop.one.settle.cancel_reservation, cancel(holds[0]))
+    elif way == "sold":
+        await shop.ask(shop.one.settle.payment_approved, approved(await shop.opened(holds[0])))
+    else:
+        await shop.rows("UPDATE reservation SET release_time = now() WHERE reservation_id = %s", UUID(holds[0]))
+        await shop.one.sweeps.expire_due()
+    assert (await shop.ask(shop.one.reserve, reserve(hall, OPEN_HOLDS_MAX + 1)))[0].reservation.state == HELD
+    await shop.check(hall)
+
+
+async def test_holds_are_counted_for_each_event_alone(shop: Shop) -> None:
+    halls = [await shop.event(seats=OPEN_HOLDS_MAX) for _ in range(2)]
+    for hall in halls:
+        outcomes = await shop.ask(shop.one.reserve, *(reserve(hall, seat) for seat in range(OPEN_HOLDS_MAX)))
+        assert summary(outcomes) == {("STATE_HELD", ""): OPEN_HOLDS_MAX}
+
+
+async def test_more_holds_than_one_may_have_are_found_by_fsck(shop: Shop) -> None:
+    hall = await shop.event(seats=OPEN_HOLDS_MAX + 1)
+    for seat in range(OPEN_HOLDS_MAX + 1):
+        await shop.hold(reserve(hall, seat, buyer_id=f"fan-{seat}"))
+    await shop.rows("UPDATE reservation SET buyer_id = 'ann' WHERE event_id = %s", hall.event_id)
+    found = [row for check in CHECKS if check.rule is Invariant.TICKETS for [row] in await shop.rows(check.sql)]
+    assert f"buyer ann has 11 holds of event {hall.event_id} that are not paid, of 10 at most" in found
 
 
 @pytest.mark.parametrize("way", ["one batch", "batches", "handlers at once"])

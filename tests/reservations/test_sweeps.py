@@ -22,7 +22,7 @@ SECOND = timedelta(seconds=1)
 
 async def holds_of(shop: Shop, hall: Hall, count: int) -> list[str]:
     """Holds of one seat each, made as fast as it goes."""
-    envelopes = [reserve(hall, seat, buyer_id=f"fan-{seat % 50}") for seat in range(count)]
+    envelopes = [reserve(hall, seat, buyer_id=f"fan-{seat % 150}") for seat in range(count)]
     outcomes: list[msg.Outcome] = []
     for begin in range(0, count, 400):
         outcomes += await shop.ask(shop.one.reserve, *envelopes[begin : begin + 400])
@@ -124,7 +124,7 @@ async def rows_read(conn: store.Connection) -> int:
 async def test_a_sweep_looks_only_at_what_is_due(shop: Shop) -> None:
     hall = await shop.event(seats=500)
     holds = await holds_of(shop, hall, 500)
-    await shop.open(*(opening(hold, buyer_id=f"fan-{seat % 50}") for seat, hold in enumerate(holds)))
+    await shop.open(*(opening(hold, buyer_id=f"fan-{seat % 150}") for seat, hold in enumerate(holds)))
     await shop.rows("ANALYZE reservation")
     await shop.rows("ANALYZE credit")
     for find in (

@@ -21,7 +21,9 @@ from contract.access import ROLES
 from tests.security import forge
 from tests.security.forge import altered, bearer, key_set, refusal, signed, signed_bytes, unsigned, with_parts
 
-NOW = int(time.time())
+
+def now() -> int:
+    return int(time.time())
 
 
 @pytest.fixture
@@ -33,9 +35,10 @@ async def verifier(tmp_path: Path) -> Verifier:
 
 
 async def test_a_caller_is_who_the_token_says_in_the_roles_that_there_are(verifier: Verifier) -> None:
-    token = signed(sub="ada@example.com", roles=["buyer", "emperor"], exp=NOW + 600)
+    end = now() + 600
+    token = signed(sub="ada@example.com", roles=["buyer", "emperor"], exp=end)
     caller = await verifier.caller(bearer(token))
-    assert caller == Caller("ada@example.com", frozenset({"buyer"}), NOW + 600 + LEEWAY_S)
+    assert caller == Caller("ada@example.com", frozenset({"buyer"}), end + LEEWAY_S)
 
 
 async def test_any_key_of_the_set_counts(verifier: Verifier) -> None:
@@ -76,8 +79,8 @@ FORGED: dict[str, Callable[[], str]] = {
     "of somebody empty": lambda: signed(sub=""),
     "of a name with a line break": lambda: signed(sub="ada\nbob"),
     "of a name that is endless": lambda: signed(sub="a" * 129),
-    "not valid yet": lambda: signed(nbf=NOW + 600),
-    "issued in the future": lambda: signed(iat=NOW + 600),
+    "not valid yet": lambda: signed(nbf=now() + 600),
+    "issued in the future": lambda: signed(iat=now() + 600),
     "with roles that are no list": lambda: signed(roles="operator"),
     "with roles that are no words": lambda: signed(roles=[["operator"]]),
     "with too many roles": lambda: signed(roles=["buyer"] * 17),
@@ -124,9 +127,10 @@ async def test_clocks_may_differ_by_the_leeway_and_no_more(verifier: Verifier) -
 async def test_a_token_that_was_known_is_refused_once_it_expires(
     verifier: Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    token = signed(exp=NOW + 600)
+    end = now() + 600
+    token = signed(exp=end)
     assert await verifier.caller(bearer(token))
-    monkeypatch.setattr("chassis.tokens.time.time", lambda: NOW + 600.0 + LEEWAY_S)
+    monkeypatch.setattr("chassis.tokens.time.time", lambda: float(end + LEEWAY_S))
     assert (await refusal(verifier, token)).reason == "TOKEN_EXPIRED"
 
 

@@ -201,8 +201,8 @@ class Reservation(_message.Message):
     currency: _builtins.str
     """ISO 4217 code of every amount here."""
     reject_reason: _builtins.str
-    """One of TICKETS_TAKEN, SOLD_OUT, UNKNOWN_EVENT, UNKNOWN_TICKET, SALE_NOT_OPEN, EVENT_CLOSED, LIMIT_EXCEEDED, TOO_LATE; empty
-    unless REJECTED.
+    """One of TICKETS_TAKEN, SOLD_OUT, UNKNOWN_EVENT, UNKNOWN_TICKET, SALE_NOT_OPEN, EVENT_CLOSED, LIMIT_EXCEEDED (the buyer has
+    as many tickets of the event as it allows, or 10 reservations of it that are not paid), TOO_LATE; empty unless REJECTED.
     """
     version: _builtins.int
     """Grows with each change; the higher version is the newer truth."""
