@@ -349,7 +349,9 @@ def test_every_number_that_can_be_typed_is_bounded() -> None:
             yield from options(below)
         yield from command.params
 
-    known = [option.type_descriptor for option in options(get_command(app))]
+    whole: Any = get_command(app)
+    whole.list_commands(None)  # fetches the operators' too
+    known = [option.type_descriptor for option in options(whole)]
     numbers = [each.parameter_info for each in known if each.annotation is int]
     assert numbers
     assert not [option.help for option in numbers if option.max is None]

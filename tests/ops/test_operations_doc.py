@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -59,7 +60,8 @@ def commands_named() -> set[str]:
 
 @pytest.mark.parametrize("line", sorted(commands_named()))
 def test_every_command_exists_with_its_options(line: str) -> None:
-    command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
+    command.list_commands(None)  # fetches the operators' too
     words = line.split()
     while words and hasattr(command, "commands"):
         command = command.commands[words.pop(0)]
