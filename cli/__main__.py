@@ -7,6 +7,8 @@ from typer.core import TyperGroup
 
 from cli import buying
 from cli.events import event_app
+from cli.load import load
+from cli.orders import orders, refund
 from cli.tickets import tickets_app
 from cli.token import token
 
@@ -40,11 +42,13 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help=(
         "Sell and buy tickets.\n\n"
-        "Organisers: [bold]event create[/], [bold]tickets add[/], [bold]event show[/]. "
+        "Organisers: [bold]event create[/], [bold]tickets add[/], [bold]tickets watch[/], [bold]orders[/], "
+        "[bold]refund[/]. "
         "Buyers: [bold]reserve[/], then [bold]pay[/] before the hold runs out, or [bold]cancel[/]. "
         "[bold]watch[/] follows a reservation.\n\n"
-        "Exit codes: 0 done; 1 refused (the output says why); 2 something typed was wrong; "
-        "3 no answer or not decided yet: run it again with the --request-id it names, nothing happens twice."
+        "Exit codes: 0 done; 1 refused or rejected (the output says why); 2 something typed was wrong; "
+        "3 no answer or not decided yet: run it again with the --request-id it names, nothing happens twice; "
+        "130 ended by Ctrl-C."
     ),
 )
 app.add_typer(event_app, name="event")
@@ -53,6 +57,9 @@ app.command(epilog="Example: ticketrush reserve EVENT_ID --buyer ada --section s
 app.command(epilog="Example: ticketrush pay RESERVATION_ID --buyer ada --card pm_card_ok")(buying.pay)
 app.command(epilog="Example: ticketrush cancel RESERVATION_ID --buyer ada")(buying.cancel)
 app.command(epilog="Example: ticketrush watch RESERVATION_ID")(buying.watch)
+app.command(epilog="Example: ticketrush orders --event EVENT_ID --state confirmed")(orders)
+app.command(epilog="Example: ticketrush refund RESERVATION_ID --reason 'the seat is broken'")(refund)
+app.command(epilog="Example: ticketrush load --seconds 10 --buyers 8")(load)
 app.command(epilog='Example: TICKETRUSH_TOKEN="$(ticketrush token --buyer ada)" ticketrush watch RESERVATION_ID')(token)
 
 if __name__ == "__main__":
