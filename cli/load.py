@@ -100,7 +100,7 @@ def load(
     event_id: Annotated[
         str | None,
         typer.Argument(
-            metavar="[EVENT_ID]",
+            metavar="EVENT_ID",
             parser=uuid,
             autocompletion=event_ids,
             help="Hold tickets of this event; by default of one made for the load and called off afterwards.",

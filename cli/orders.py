@@ -23,9 +23,9 @@ def orders(
     address: Address,
     buyer: Annotated[str, typer.Option(metavar="ID", help="Only of this buyer.")] = "",
     event: Annotated[
-        str,
+        str | None,
         typer.Option(metavar="EVENT_ID", parser=uuid, autocompletion=event_ids, help="Only of this event."),
-    ] = "",
+    ] = None,
     state: Annotated[
         State | None,
         typer.Option(case_sensitive=False, help=f"Only in this state, of the newest {READ_MAX:,}."),
@@ -38,7 +38,7 @@ def orders(
     With --json one on each line.
     """
     wanted = pb.Reservation.State.Value(f"STATE_{state.upper()}") if state else None
-    request = pb.ListReservationsRequest(buyer_id=buyer, event_id=event)
+    request = pb.ListReservationsRequest(buyer_id=buyer, event_id=event or "")
     with connect(address, as_json=as_json) as gateway:
         found, are_all = _found(gateway, request, wanted, limit)
     if as_json:

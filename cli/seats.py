@@ -48,9 +48,9 @@ class Seats:
                 yield ticket, before
         self.is_complete = was_complete or message.snapshot_complete
 
-    def sections(self) -> Iterable[tuple[str, Counter[int]]]:
+    def sections(self) -> list[tuple[str, Counter[int]]]:
         """How many tickets of each section are in each state."""
-        return self._counts.items()
+        return sorted(self._counts.items())
 
 
 def follow(messages: Iterable[pb.WatchTicketsResponse], name: str) -> None:
@@ -82,22 +82,27 @@ def _follow_live(messages: Iterable[pb.WatchTicketsResponse], name: str, console
         for message in messages:
             changes.extend(_change(ticket, before) for ticket, before in seats.take(message))
             if seats.is_complete:
-                live.update(_picture(seats, changes, name, console.height))
+                live.update(picture(seats, changes, name, console.height))
 
 
-def _picture(seats: Seats, changes: Iterable[Text], name: str, height: int) -> Group:
+def picture(seats: Seats, changes: Iterable[Text], name: str, height: int) -> Group:
     """Sections first: they have the space that the terminal has, the newest changes what is left."""
-    table = Table(*("section", *(_word(state) for state in _COLUMNS)), box=None)
-    sections = list(seats.sections())
+    sections = seats.sections()
+    total = sum((counts for _, counts in sections), Counter[int]())
+    states = [state for state in _COLUMNS if state != pb.Ticket.STATE_WITHDRAWN or total[state]]
+    table = Table("section", box=None)
+    for state in states:
+        table.add_column(_word(state), justify="right", no_wrap=True)
     room = max(height - _OTHER_LINES, 1)
     for section, counts in sections[:room]:
-        table.add_row(Text(printable(section)), *(str(counts[state]) for state in _COLUMNS))
-    total = sum((counts for _, counts in sections), Counter[int]())
+        table.add_row(Text(printable(section)), *(str(counts[state]) for state in states))
     if len(sections) > 1:
-        table.add_row(Text("all", style="bold"), *(Text(str(total[state]), style="bold") for state in _COLUMNS))
+        table.add_row("all", *(str(total[state]) for state in states), style="bold")
     left = max(room - len(sections), 1)
     title = Text(printable(name), style="bold", no_wrap=True, overflow="ellipsis")
     newest = list(changes)[-left:]
+    for line in newest:
+        line.no_wrap, line.overflow = True, "ellipsis"
     return Group(title, table, Text(), *newest, Text("Ctrl-C ends", style="dim"))
 
 

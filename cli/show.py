@@ -24,6 +24,8 @@ from ticketrush.v1 import catalog_pb2, ticketing_pb2
 PIPE_WIDTH: Final = 2_000
 """Columns where there is no terminal: what is on one line stays on it, for those who cut lines up."""
 _WIDTH_MAX: Final = 10_000
+# What a shell says of a program that SIGPIPE ended.
+_NOBODY_READS: Final = 141
 
 _COLOURS: Final = {
     "AVAILABLE": "green",
@@ -49,16 +51,25 @@ _KEPT: Final = (ticketing_pb2.Reservation.STATE_HELD, ticketing_pb2.Reservation.
 Rows = Iterable[tuple[str, str | Text]]
 
 
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        """Ends as other programs do when nobody reads on (`| head`): with 1 we would say that we were refused."""
+        try:
+            super().on_broken_pipe()
+        except SystemExit:
+            raise SystemExit(_NOBODY_READS) from None
+
+
 def console() -> Console:
     """Standard output, as wide as the terminal or as a line should be in a pipe."""
-    probe = Console()
-    return probe if probe.is_terminal else Console(width=PIPE_WIDTH)
+    probe = _Output()
+    return probe if probe.is_terminal else _Output(width=PIPE_WIDTH)
 
 
 def print_json(message: Message) -> None:
     """The message as one line of JSON: names as in the protos, 64-bit integers as strings."""
     fields = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    Console(soft_wrap=True).print(json.dumps(fields), markup=False, highlight=False, emoji=False)
+    _Output(soft_wrap=True).print(json.dumps(fields), markup=False, highlight=False, emoji=False)
 
 
 def state(name: str) -> Text:
@@ -239,6 +250,8 @@ def _instant(time: Timestamp) -> str:
 
 def _print_rows(rows: Rows) -> None:
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # an id that is cut short is worth nothing
     for name, value in rows:
         if value:
             table.add_row(Text(name, style="dim"), value if isinstance(value, Text) else _cell(value))

@@ -103,11 +103,11 @@ def watch(event_id: EventId, *, address: Address, as_json: Json = False) -> None
     """
     from cli.seats import follow
 
+    request = pb.WatchTicketsRequest(event_id=event_id)
     with connect(address, as_json=as_json) as gateway:
-        messages = gateway.ticketing.WatchTickets(pb.WatchTicketsRequest(event_id=event_id))
         if as_json:
-            for message in messages:
+            for message in gateway.ticketing.WatchTickets(request):
                 show.print_json(message)
         else:
             event = gateway.catalog.GetEvent(catalog.GetEventRequest(event_id=event_id), timeout=CALL_TIMEOUT_S).event
-            follow(messages, event.name)
+            follow(gateway.ticketing.WatchTickets(request), event.name)
