@@ -13,6 +13,7 @@ from cli import addresses
 from cli.__main__ import app
 from cli.demo import __main__ as demo
 from cli.money import written
+from tests.cli.lines import unknown_options
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +112,14 @@ def test_a_gateway_that_is_not_there_exits_with_3_and_names_its_address() -> Non
 def test_every_command_explains_itself(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0
+
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+@pytest.mark.parametrize("line", sorted(set(re.findall(r"`ticketrush ([a-z][^`)]+)`", README))))
+def test_what_the_readme_tells_people_to_type_exists(line: str) -> None:
+    assert unknown_options(line) == set()
 
 
 @pytest.mark.parametrize("command", [["event", "create"], ["event", "show"], ["pay"]])
