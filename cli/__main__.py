@@ -48,7 +48,7 @@ app = typer.Typer(
         "[bold]watch[/] follows a reservation.\n\n"
         "Exit codes: 0 done; 1 refused or rejected (the output says why); 2 something typed was wrong; "
         "3 no answer or not decided yet: run it again with the --request-id it names, nothing happens twice; "
-        "130 ended by Ctrl-C."
+        "130 ended by Ctrl-C; 141 nobody reads the output any more."
     ),
 )
 app.add_typer(event_app, name="event")

@@ -115,8 +115,7 @@ def load(
 ) -> None:
     """Reserve one ticket after the other, and show how many a second, how fast, and what became of them.
 
-    A small load to see that all is well; `make bench` measures. Exit code 1 if nothing was held, 3 if nothing was
-    answered.
+    To see that all is well; `make bench` measures. Exit code 1 if nothing was held, 3 if nothing was answered.
     """
     if not (yes or is_loopback(address.rpartition(":")[0])):
         raise typer.BadParameter(f"{address} is not on this machine; say --yes if the load is meant for it")

@@ -148,6 +148,7 @@ def test_the_live_picture_is_no_higher_than_the_terminal() -> None:
     lines = lines_of(many, changes=10, height=12)
     assert len(lines) <= 12
     assert ["all", "200", "0", "0"] in [line.split() for line in lines]
+    assert len(lines_of(seats_with(ticket(1)), changes=10, height=12)) <= 12
 
 
 def test_withdrawn_tickets_have_a_column_once_there_are_any() -> None:
