@@ -59,3 +59,16 @@ async def test_the_example_listener_hears_whose_hold_ran_out(house: House) -> No
     finally:
         listener.terminate()
         await listener.wait()
+
+
+async def test_the_example_buyer_buys(house: House) -> None:
+    sale = await house.office.put_on_sale(2)
+    addresses = {name: house.stack.env[name] for name in ("GATEWAY_ADDRESS", "OPERATOR_TOKEN")}
+    command = (sys.executable, str(ROOT / "docs/examples/buy.py"), sale.event_id)
+    for section, code, said in (("stalls", 0, "bought stalls 1/"), ("nowhere", 1, "no tickets: ")):
+        buyer = await asyncio.create_subprocess_exec(
+            *command, section, env=os.environ | addresses, stdout=PIPE, stderr=STDOUT
+        )
+        async with asyncio.timeout(TYPED_WITHIN_S):
+            printed = (await buyer.communicate())[0].decode()
+        assert (buyer.returncode, printed.startswith(said)) == (code, True), printed
