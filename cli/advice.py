@@ -49,3 +49,17 @@ ADVICE: Final[Mapping[str, str]] = {
     ),
 }
 """Reject or decline reason -> one line. A reason that a newer server gives may be missing."""
+
+ADVICE_ON_ERRORS: Final[Mapping[str, str]] = {
+    reasons.UNKNOWN_EVENT: "`event list` shows those that there are.",
+    reasons.UNKNOWN_RESERVATION: "`orders` lists those that your token lets you see.",
+    reasons.NOT_CONFIRMED: "A hold that is not paid for is given back with `cancel`.",
+    reasons.ALREADY_CONFIRMED: "It is paid for; its organiser takes it back with `refund`.",
+    reasons.ALREADY_REJECTED: "It holds nothing that could be given back.",
+    reasons.EVENT_CANCELLED: "That is for ever. `event list` shows others.",
+    reasons.EVENT_CLOSED: "That is for ever. `event list` shows others.",
+    reasons.SEAT_EXISTS: "`tickets list EVENT_ID` shows those that there are.",
+    reasons.REQUEST_ID_REUSED: "Leave --request-id out to ask for something new.",
+    "NOT_ALLOWED": "Whom a token is for decides that; `ticketrush token --help` shows for whom there are some here.",
+}
+"""Reason of a call that was refused -> one line."""

@@ -11,6 +11,7 @@ from google.rpc.status_pb2 import Status
 from grpc.aio import AioRpcError
 
 from chassis.errors import DETAILS_KEY
+from cli.advice import ADVICE_ON_ERRORS
 from cli.printable import printable
 
 REFUSED: Final = 1
@@ -91,6 +92,8 @@ def _cause(failure: Failure, address: str) -> str:
 def _advice(failure: Failure, request_id: str) -> str:
     if failure.code == grpc.StatusCode.UNAUTHENTICATED:
         return ". `make up` gives commands a token for its own stack; for another, set TICKETRUSH_TOKEN."
+    if failure.reason in ADVICE_ON_ERRORS:
+        return f". {ADVICE_ON_ERRORS[failure.reason]}"
     if not request_id or failure.code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return ""
     return f" Whether it happened is unknown; run it again with --request-id {request_id}: nothing happens twice."

@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli import addresses
+from cli.completion import event_ids
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _UNIT_S: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -17,6 +18,10 @@ SPAN_MAX_S: Final = 36_500 * 86_400
 """A century: more than anybody means, and a Duration or a database still count with it."""
 WAIT_MAX_S: Final = 30
 """What the gateway waits at most."""
+
+NONE: Final = "none"
+NO_TIME: Final = Timestamp()
+"""What a time is that was typed as `none`: taken away."""
 
 
 def span(text: str) -> Duration:
@@ -50,6 +55,11 @@ def instant(text: str) -> Timestamp:
             f"{text!r} is not a time; write 2026-12-31, '2026-12-31 20:00' or 2026-12-31T20:00+01:00"
         ) from None
     return timestamp
+
+
+def instant_or_none(text: str) -> Timestamp:
+    """The time that a person typed, or NO_TIME for `none`. Raises typer.BadParameter."""
+    return NO_TIME if text.strip() == NONE else instant(text)
 
 
 def uuid(text: str) -> str:
@@ -94,5 +104,8 @@ Wait = Annotated[
     ),
 ]
 Buyer = Annotated[str, typer.Option("--buyer", metavar="ID", help="Who buys, for example ada@example.com.")]
-EventId = Annotated[str, typer.Argument(metavar="EVENT_ID", parser=uuid, help="Id of the event.")]
+EventId = Annotated[
+    str, typer.Argument(metavar="EVENT_ID", parser=uuid, autocompletion=event_ids, help="Id of the event.")
+]
 ReservationId = Annotated[str, typer.Argument(metavar="RESERVATION_ID", parser=uuid, help="Id of the reservation.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the record; at most 200 characters.")]

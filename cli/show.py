@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -21,8 +21,11 @@ from cli.money import written
 from cli.printable import printable
 from ticketrush.v1 import catalog_pb2, ticketing_pb2
 
-PIPE_WIDTH: Final = 200
-"""Columns where there is no terminal: ids stay whole on their line."""
+PIPE_WIDTH: Final = 2_000
+"""Columns where there is no terminal: what is on one line stays on it, for those who cut lines up."""
+_WIDTH_MAX: Final = 10_000
+# What a shell says of a program that SIGPIPE ended.
+_NOBODY_READS: Final = 141
 
 _COLOURS: Final = {
     "AVAILABLE": "green",
@@ -41,21 +44,32 @@ _COLOURS: Final = {
     "REFUNDED": "magenta",
 }
 
+_IDS: Final = ("event", "ticket", "reservation")
+
 _KEPT: Final = (ticketing_pb2.Reservation.STATE_HELD, ticketing_pb2.Reservation.STATE_PARTIALLY_PAID)
 
 Rows = Iterable[tuple[str, str | Text]]
 
 
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        """Ends as other programs do when nobody reads on (`| head`): with 1 we would say that we were refused."""
+        try:
+            super().on_broken_pipe()
+        except SystemExit:
+            raise SystemExit(_NOBODY_READS) from None
+
+
 def console() -> Console:
     """Standard output, as wide as the terminal or as a line should be in a pipe."""
-    probe = Console()
-    return probe if probe.is_terminal else Console(width=PIPE_WIDTH)
+    probe = _Output()
+    return probe if probe.is_terminal else _Output(width=PIPE_WIDTH)
 
 
 def print_json(message: Message) -> None:
     """The message as one line of JSON: names as in the protos, 64-bit integers as strings."""
     fields = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    Console(soft_wrap=True).print(json.dumps(fields), markup=False, highlight=False, emoji=False)
+    _Output(soft_wrap=True).print(json.dumps(fields), markup=False, highlight=False, emoji=False)
 
 
 def state(name: str) -> Text:
@@ -67,6 +81,11 @@ def state(name: str) -> Text:
 def reservation_state(reservation: ticketing_pb2.Reservation) -> Text:
     """The state of a reservation."""
     return state(ticketing_pb2.Reservation.State.Name(reservation.state))
+
+
+def ticket_state(ticket: ticketing_pb2.Ticket) -> Text:
+    """The state of a ticket."""
+    return state(ticketing_pb2.Ticket.State.Name(ticket.state))
 
 
 def seat(ticket: ticketing_pb2.Ticket) -> str:
@@ -97,22 +116,47 @@ def event(found: catalog_pb2.Event) -> None:
 
 def events(found: Iterable[catalog_pb2.Event]) -> None:
     """Events, a line each."""
-    table = Table("event", "name", "state", "available", "held", "sold", box=None)
-    for each in found:
-        name = state(catalog_pb2.Event.State.Name(each.state))
-        counts = (each.available_count, each.held_count, each.sold_count)
-        table.add_row(_cell(each.event_id), _cell(each.name), name, *(str(count) for count in counts))
-    console().print(table)
+    _print_table(
+        ("event", "name", "state", "available", "held", "sold"),
+        [
+            (
+                each.event_id,
+                each.name,
+                state(catalog_pb2.Event.State.Name(each.state)),
+                str(each.available_count),
+                str(each.held_count),
+                str(each.sold_count),
+            )
+            for each in found
+        ],
+    )
 
 
 def tickets(found: Iterable[ticketing_pb2.Ticket], currency: str) -> None:
     """Tickets, a line each."""
-    table = Table("ticket", "seat", "price", "state", box=None)
-    for each in found:
-        name = state(ticketing_pb2.Ticket.State.Name(each.state))
-        price = written(each.price_minor, currency)
-        table.add_row(_cell(each.ticket_id), _cell(seat(each)), _cell(price), name)
-    console().print(table)
+    _print_table(
+        ("ticket", "seat", "price", "state"),
+        [(each.ticket_id, seat(each), written(each.price_minor, currency), ticket_state(each)) for each in found],
+    )
+
+
+def reservations(found: Iterable[ticketing_pb2.Reservation]) -> None:
+    """Reservations, a line each."""
+    _print_table(
+        ("reservation", "buyer", "event", "state", "tickets", "total", "decided"),
+        [
+            (
+                each.reservation_id,
+                each.buyer_id,
+                each.event_id,
+                reservation_state(each),
+                str(len(each.tickets)),
+                _amount(each.total_minor, each.currency),
+                _instant(each.create_time),
+            )
+            for each in found
+        ],
+    )
 
 
 def reservation(found: ticketing_pb2.Reservation) -> None:
@@ -158,7 +202,15 @@ def change(found: ticketing_pb2.Reservation) -> None:
     ):
         if amount_minor:
             line.append(printable(f"  {name} {written(amount_minor, found.currency)}"))
+    if found.reject_reason:
+        line.append(f"  because {printable(found.reject_reason)}")
     console().print(line)
+    _advise(found.reject_reason)
+
+
+def note(text: str) -> None:
+    """What to know about the output, on standard error: the output itself stays whole."""
+    Console(stderr=True).print(Text(printable(text), style="dim"), soft_wrap=True)
 
 
 def hint(text: str) -> None:
@@ -198,10 +250,29 @@ def _instant(time: Timestamp) -> str:
 
 def _print_rows(rows: Rows) -> None:
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # an id that is cut short is worth nothing
     for name, value in rows:
         if value:
             table.add_row(Text(name, style="dim"), value if isinstance(value, Text) else _cell(value))
     console().print(table)
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
+    """A line for each row; where a terminal is too narrow for its ids, a block for each, so that they stay whole."""
+    table = Table(box=None)
+    for column in columns:
+        table.add_column(column, no_wrap=column in _IDS, overflow="fold")
+    for row in rows:
+        table.add_row(*(value if isinstance(value, Text) else _cell(value) for value in row))
+    out = console()
+    if not rows or out.measure(table, options=out.options.update(max_width=_WIDTH_MAX)).minimum <= out.width:
+        out.print(table)
+        return
+    for number, row in enumerate(rows):
+        if number:
+            out.print()
+        _print_rows(zip(columns, row, strict=True))
 
 
 def _cell(text: str) -> Text:

@@ -1,17 +1,19 @@
 """`ticketrush tickets`: the seats of an event."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from cli import show
 from cli.gateway import CALL_TIMEOUT_S, connect
 from cli.options import Address, EventId, Json, RequestId
+from cli.paging import pages
 from ticketrush.v1 import catalog_pb2 as catalog
 from ticketrush.v1 import ticketing_pb2 as pb
 
 tickets_app = typer.Typer(no_args_is_help=True, help="Put tickets on sale and look at them.")
 
+PAGE_SIZE_MAX: Final = 1_000
 # Writing 100,000 rows takes a while.
 CREATE_TIMEOUT_S = 60.0
 
@@ -69,16 +71,43 @@ def list_tickets(
     *,
     address: Address,
     available: Annotated[bool, typer.Option("--available", help="Only those on sale now.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many at most.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 100,
     as_json: Json = False,
 ) -> None:
     """List the tickets of an event in seat order, with the ids that `reserve --ticket` takes."""
     state = pb.Ticket.STATE_AVAILABLE if available else pb.Ticket.STATE_UNSPECIFIED
-    request = pb.ListTicketsRequest(event_id=event_id, state=state, page_size=limit)
+    answer = pb.ListTicketsResponse()
     with connect(address, as_json=as_json) as gateway:
-        answer = gateway.ticketing.ListTickets(request, timeout=CALL_TIMEOUT_S)
+
+        def ask(size: int, token: str) -> pb.ListTicketsResponse:
+            request = pb.ListTicketsRequest(event_id=event_id, state=state, page_size=size, page_token=token)
+            return gateway.ticketing.ListTickets(request, timeout=CALL_TIMEOUT_S)
+
+        for page in pages(ask, lambda page: page.tickets, limit=limit, page_size_max=PAGE_SIZE_MAX):
+            answer.tickets.extend(page.tickets)
+            answer.next_page_token = page.next_page_token
         event = gateway.catalog.GetEvent(catalog.GetEventRequest(event_id=event_id), timeout=CALL_TIMEOUT_S).event
     if as_json:
         show.print_json(answer)
     else:
         show.tickets(answer.tickets, event.currency)
+    if answer.next_page_token:
+        show.note(f"There are more than these {len(answer.tickets)}: --limit shows up to 100000.")
+
+
+@tickets_app.command("watch", epilog="Example: ticketrush tickets watch EVENT_ID")
+def watch(event_id: EventId, *, address: Address, as_json: Json = False) -> None:
+    """Follow the tickets of an event until Ctrl-C: a table on a terminal, else a line for each change.
+
+    With --json each message of the gateway on a line, the first ones the tickets as they are.
+    """
+    from cli.seats import follow
+
+    request = pb.WatchTicketsRequest(event_id=event_id)
+    with connect(address, as_json=as_json) as gateway:
+        if as_json:
+            for message in gateway.ticketing.WatchTickets(request):
+                show.print_json(message)
+        else:
+            event = gateway.catalog.GetEvent(catalog.GetEventRequest(event_id=event_id), timeout=CALL_TIMEOUT_S).event
+            follow(gateway.ticketing.WatchTickets(request), event.name)

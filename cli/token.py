@@ -10,8 +10,6 @@ from chassis.callers import OPERATOR
 from cli.addresses import told
 from cli.options import span
 from contract.access import BUYER, DOOR, ORGANISER, SERVICE
-from deploy import issuer
-from deploy.errors import StackError
 
 LASTS: Final = "1d"
 LASTS_S_MAX: Final = 30 * 86_400
@@ -37,6 +35,10 @@ def token(
     lasts_s = (lasts or span(LASTS)).ToNanoseconds() / 1e9
     if not 1 <= lasts_s <= LASTS_S_MAX:
         raise typer.BadParameter(f"--for must be 1s to {LASTS_S_MAX // 86_400}d")
+    # Signing needs libraries that would make every other command slower to start.
+    from deploy import issuer
+    from deploy.errors import StackError
+
     key_file = told(issuer.KEY_FILE)
     if key_file is None:
         raise typer.BadParameter("there is no local stack here to give tokens (`make up`); ask its issuer for one")

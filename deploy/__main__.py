@@ -28,6 +28,8 @@ _ROOT: Final = Path(__file__).resolve().parent.parent
 _LOG_LINES: Final = 50
 # As a shell says of a program that Ctrl-C ended.
 _INTERRUPTED: Final = 130
+# As the Linux Standard Base has it: not running. Other errors are 1.
+_NOT_READY: Final = 3
 _FILE_COLUMNS: Final = 120
 
 app = typer.Typer(help="The local TicketRush stack.", no_args_is_help=True, add_completion=False)
@@ -57,9 +59,9 @@ def down() -> None:
 
 @app.command()
 def status() -> None:
-    """Show what runs, and where; exits with 1 unless all of it is ready."""
+    """Show what runs, and where; exits with 3 unless all of it is ready."""
     if not _show():
-        raise typer.Exit(1)
+        raise typer.Exit(_NOT_READY)
 
 
 @app.command()
@@ -176,7 +178,10 @@ def _show() -> bool:
         state = "[green]ready[/]" if part.ready else "[red]not serving[/]" if part.pid else "[red]down[/]"
         table.add_row(part.name, state, str(part.pid or ""), part.address, part.page)
     console.print(table)
-    return all(part.ready for part in parts)
+    are_ready = all(part.ready for part in parts)
+    if not are_ready:
+        _say("make up starts what does not run")
+    return are_ready
 
 
 def _say(line: str) -> None:

@@ -1,5 +1,6 @@
 """The command run in a thread against grpcio-testing's channel, where the test plays the gateway."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -43,17 +44,20 @@ class Terminal:
     def refuse(self, service: str, method: str, error: CallError) -> Any:
         """Takes the next call, refuses it as our services do, and returns the request."""
         request, call = self._take(service, method)
-        details = ((DETAILS_KEY, status_of(error).SerializeToString()),)
-        call.terminate(None, details, error.code, error.message)
+        call.terminate(None, _details(error), error.code, error.message)
         return request
 
-    def stream(self, service: str, method: str, *responses: Message) -> Any:
-        """Takes the next streaming call, sends the responses and ends it; returns the request."""
+    def stream(self, service: str, method: str, *responses: Message, error: CallError | None = None) -> Any:
+        """Takes the next streaming call, sends the responses and ends it, well or not; returns the request."""
         _, request, call = self._channel.take_unary_stream(SERVICES[service].methods_by_name[method])
         call.send_initial_metadata(())
         for response in responses:
             call.send_response(response)
-        call.terminate((), grpc.StatusCode.OK, "")
+        if error is None:
+            call.terminate((), grpc.StatusCode.OK, "")
+        else:
+            _wait_until_read(call)
+            call.terminate(_details(error), error.code, error.message)
         return request
 
     def ended(self) -> Result:
@@ -65,6 +69,18 @@ class Terminal:
         _, request, call = self._channel.take_unary_unary(SERVICES[service].methods_by_name[method])
         call.send_initial_metadata(())
         return request, call
+
+
+def _wait_until_read(call: Any) -> None:
+    """gRPC brings what was sent before an error; this channel drops what was not read by then, and does not tell."""
+    deadline_s = time.monotonic() + RESULT_TIMEOUT_S
+    while call._rpc_state._responses:
+        assert time.monotonic() < deadline_s, "nobody reads the stream"
+        time.sleep(0.001)
+
+
+def _details(error: CallError) -> tuple[tuple[str, bytes], ...]:
+    return ((DETAILS_KEY, status_of(error).SerializeToString()),)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Where the command looks for the gateway."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from cli import addresses
 from cli.__main__ import app
 from cli.demo import __main__ as demo
 from cli.money import written
+from tests.cli.lines import unknown_options
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +114,14 @@ def test_every_command_explains_itself(command: list[str]) -> None:
     assert result.exit_code == 0
 
 
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+@pytest.mark.parametrize("line", sorted(set(re.findall(r"`ticketrush ([a-z][^`)]+)`", README))))
+def test_what_the_readme_tells_people_to_type_exists(line: str) -> None:
+    assert unknown_options(line) == set()
+
+
 @pytest.mark.parametrize("command", [["event", "create"], ["event", "show"], ["pay"]])
 def test_arguments_are_called_in_capitals(command: list[str]) -> None:
     usage = re.search(r"\[OPTIONS\] \{(.+)\}", CliRunner().invoke(app, [*command, "--help"]).stdout)
@@ -130,3 +141,15 @@ def test_arguments_are_called_in_capitals(command: list[str]) -> None:
 )
 def test_money_is_written_with_the_digits_of_its_currency(amount_minor: int, currency: str, text: str) -> None:
     assert written(amount_minor, currency) == text
+
+
+def test_nobody_waits_for_what_only_operators_need() -> None:
+    script = "import sys, cli.__main__; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+    assert "cli.buying" in loaded
+    assert not {"psycopg", "aio_pika", "aiormq", "jwt", "cryptography", "prometheus_client", "rich.live"} & set(loaded)
+
+
+def test_operators_commands_are_in_the_list_of_all() -> None:
+    assert "fsck" in CliRunner().invoke(app, ["--help"]).stdout
+    assert CliRunner().invoke(app, ["fsck", "--help"]).exit_code == 0

@@ -181,6 +181,25 @@ def test_watch_prints_a_json_object_for_each_change(terminal: Terminal) -> None:
     ] * 2
 
 
+def test_watch_says_why_and_what_to_do_when_it_was_rejected(terminal: Terminal) -> None:
+    terminal.type("watch", RESERVATION)
+    rejected = pb.Reservation(state=State.STATE_REJECTED, reject_reason="TOO_LATE")
+    terminal.stream("TicketingService", "WatchReservation", pb.WatchReservationResponse(reservation=rejected))
+    result = terminal.ended()
+    assert result.stdout.splitlines()[0].split()[1:] == ["REJECTED", "because", "TOO_LATE"]
+    assert ADVICE["TOO_LATE"] in result.stdout
+
+
+def test_a_watch_that_the_gateway_ends_says_so_and_exits_with_3(terminal: Terminal) -> None:
+    terminal.type("watch", RESERVATION)
+    held = pb.WatchReservationResponse(reservation=pb.Reservation(state=State.STATE_HELD))
+    error = CallError(grpc.StatusCode.UNAVAILABLE, "STOPPING", "watch again")
+    terminal.stream("TicketingService", "WatchReservation", held, error=error)
+    result = terminal.ended()
+    assert (result.exit_code, "HELD" in result.stdout) == (3, True)
+    assert result.stderr == "STOPPING: watch again\n"
+
+
 def test_event_create_sends_what_was_typed_and_nothing_that_the_system_gives(terminal: Terminal) -> None:
     terminal.type("event", "create", "Proms", "--venue", "Arena", "--hold", "5m", "--grace", "0", "--currency", "USD")
     request = terminal.answer("CatalogService", "CreateEvent", catalog.CreateEventResponse())
@@ -258,7 +277,7 @@ def test_tickets_list_shows_ids_seats_and_prices(terminal: Terminal) -> None:
     ("error", "exit_code", "told"),
     [
         (invalid({"buyer_id": "must not be empty"}), 2, "INVALID_ARGUMENT: buyer_id must not be empty"),
-        (already_exists("REQUEST_ID_REUSED", "another body"), 1, "REQUEST_ID_REUSED: another body"),
+        (already_exists("BRAND_NEW", "another body"), 1, "BRAND_NEW: another body"),
         (overloaded("OVERLOADED", "too many calls", 1.0), 3, "OVERLOADED: too many calls"),
     ],
 )
@@ -305,6 +324,16 @@ def test_a_refused_call_as_json_keeps_its_parts(terminal: Terminal) -> None:
         ["event", "create", "Proms", "--sale-ends", "tomorrow"],
         ["event", "create", "Proms", "--hold", "9" * 30],
         ["event", "create", "Proms", "--grace", "9" * 400],
+        ["event", "update", EVENT],
+        ["event", "update", EVENT, "--starts", "soon"],
+        ["event", "cancel", EVENT],
+        ["refund", RESERVATION],
+        ["refund", "not-an-id", "--reason", "broken"],
+        ["orders", "--event", "not-an-id"],
+        ["orders", "--state", "lost"],
+        ["tickets", "watch", "not-an-id"],
+        ["load", "--address", "tickets.example.com:443"],
+        ["load", "--seconds", "61"],
         ["tickets", "add", EVENT, "--section", "stalls", "--price-minor", str(PRICE_MINOR_MAX + 1), "--quantity", "1"],
         ["tickets", "add", EVENT, "--section", "a", "--price-minor", "1", "--quantity", str(TICKETS_CREATED_MAX + 1)],
         [*GRID, "--rows", str(GRID_SIDE_MAX + 1), "--seats-per-row", "1"],
@@ -349,7 +378,9 @@ def test_every_number_that_can_be_typed_is_bounded() -> None:
             yield from options(below)
         yield from command.params
 
-    known = [option.type_descriptor for option in options(get_command(app))]
+    whole: Any = get_command(app)
+    whole.list_commands(None)  # fetches the operators' too
+    known = [option.type_descriptor for option in options(whole)]
     numbers = [each.parameter_info for each in known if each.annotation is int]
     assert numbers
     assert not [option.help for option in numbers if option.max is None]

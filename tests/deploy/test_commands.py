@@ -15,6 +15,7 @@ from deploy.stack import Stack
 from tests.deploy.test_stack import processes_of
 
 DEADLINE_S = 240
+ROOT = Path(__file__).parents[2]
 
 
 class Shell:
@@ -27,7 +28,12 @@ class Shell:
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith(ambient)} | ours
 
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "deploy", *arguments]
+        return self._run([sys.executable, "-m", "deploy", *arguments], variables)
+
+    def make(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return self._run(["make", "--no-print-directory", f"--directory={ROOT}", *arguments], variables)
+
+    def _run(self, command: list[str], variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
         environment = self._environment | variables
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
@@ -73,7 +79,9 @@ def test_the_whole_stack_comes_up_comes_back_and_goes_down(shell: Shell) -> None
     assert [line.split()[0] for line in stopped.stdout.splitlines()] == [*reversed(NAMES[1:]), "epmd", "postgres"]
     assert "killed" not in stopped.stdout
     assert processes_of(shell.run_dir) == []
-    assert shell.run("status").returncode == 1
+    at_rest = shell.run("status")
+    assert at_rest.returncode == 3
+    assert at_rest.stdout.rstrip().endswith("make up starts what does not run")
 
     assert shell.run("clean").returncode == 0
     assert not shell.run_dir.exists()
@@ -81,9 +89,16 @@ def test_the_whole_stack_comes_up_comes_back_and_goes_down(shell: Shell) -> None
 
 def test_before_the_first_up_status_and_logs_say_what_to_do(shell: Shell) -> None:
     status, logs = shell.run("status"), shell.run("logs")
-    assert (status.returncode, logs.returncode) == (1, 1)
+    assert (status.returncode, logs.returncode) == (3, 1)
     assert "start the stack with: make up" in status.stdout
     assert "start the stack with: make up" in logs.stderr
+
+
+def test_make_takes_what_does_not_run_for_an_answer_and_what_is_wrong_for_an_error(shell: Shell) -> None:
+    shown = shell.make("status")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "start the stack with: make up" in shown.stdout
+    assert shell.make("status", TICKETRUSH_GATEWAY_PORT="http").returncode != 0
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-import typer.main
 from prometheus_client import REGISTRY
 
 import chassis
@@ -14,7 +13,7 @@ import gateway
 import payments
 import reservations
 import scheduler
-from cli.__main__ import app
+from tests.cli.lines import unknown_options
 
 PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 HEADINGS = re.findall(r"^## (.+)$", PAGE, re.MULTILINE)
@@ -59,10 +58,4 @@ def commands_named() -> set[str]:
 
 @pytest.mark.parametrize("line", sorted(commands_named()))
 def test_every_command_exists_with_its_options(line: str) -> None:
-    command = typer.main.get_command(app)
-    words = line.split()
-    while words and hasattr(command, "commands"):
-        command = command.commands[words.pop(0)]
-    known = {option for parameter in command.params for option in parameter.opts}
-    options = {word for word in words if word.startswith("--")}
-    assert options - known == set()
+    assert unknown_options(line) == set()

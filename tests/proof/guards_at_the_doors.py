@@ -216,4 +216,14 @@ DOORS: Final = (
         (Edit("cli/addresses.py", ' if lines.get("GATEWAY_ADDRESS") == gateway else ""', ""),),
         ("tests/cli/test_cli_token.py::test_the_stacks_token_is_shown_to_its_own_gateway_alone",),
     ),
+    Guard(
+        "a load is for this machine",
+        (Edit("cli/load.py", 'if not (yes or is_loopback(address.rpartition(":")[0])):', "if False:"),),
+        ("tests/cli/test_cli_load.py::test_another_machine_only_if_it_is_meant",),
+    ),
+    Guard(
+        "what others named is not evaluated by a shell",
+        (Edit("cli/completion.py", '_ACTS_ON_SHELLS.sub("_", one.name)', "one.name"),),
+        ("tests/cli/test_cli_completion.py::test_a_name_that_a_shell_would_act_upon_is_made_harmless",),
+    ),
 )
