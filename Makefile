@@ -82,6 +82,9 @@ bench: venv ## beside its ceilings and what anyone would build instead, on a sta
 proof-crashes: venv ## end processes at every point between two steps, in every scenario (ARGS="payments charge": only some)
 	@$(BIN)/python -m tests.proof.crash_matrix $(ARGS)
 
+proof-fuzz: venv ## call every RPC with absurd messages and garbled bytes, and see that it answers in order (SECONDS=600: for so long)
+	@FUZZ_SECONDS=$(or $(SECONDS),300) $(BIN)/pytest tests/security/test_fuzz_rpcs.py --durations=1
+
 proof-guards: venv ## take out each guard, in a copy, and see that its tests fail (ARGS="lock": only some)
 	@$(BIN)/python -m tests.proof.guards $(ARGS)
 
@@ -110,4 +113,4 @@ venv:
 generate = $(PROTOC) --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
 
 .PHONY: help demo up down status logs test verify lint types contract fresh-gen containers audit gen baseline fmt bench bench-smoke \
-	proof-crashes proof-guards proof-model proof-poison chaos chaos-smoke clean venv
+	proof-crashes proof-fuzz proof-guards proof-model proof-poison chaos chaos-smoke clean venv
