@@ -1,0 +1,220 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	pb "ticketrush/gen/go/ticketrush/v1"
+)
+
+const (
+	// Four times what the gateway takes of a request: names and quotes are longer than tags.
+	bodyBytesMax = 64 << 10
+	// 100,000 seats by name, for CreateTickets.
+	largeBodyBytesMax = 16 << 20
+	// Each is held whole in memory.
+	largeBodiesMax = 4
+	bodyTimeout    = 10 * time.Second
+	// Beyond the call's own time, for a reader of the answer.
+	answerTimeout = 10 * time.Second
+)
+
+// newREST is the HTTP side of every public RPC, as protos/ticketrush/v1/http.yaml maps them.
+func newREST(link grpc.ClientConnInterface, watches *watches, timeout time.Duration) (http.Handler, error) {
+	nothing := func(string) (string, bool) { return "", false }
+	mux := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{
+			MarshalOptions:   writing,
+			UnmarshalOptions: protojson.UnmarshalOptions{},
+		}),
+		// What goes along is decided in call.go, and what comes back is the message.
+		runtime.WithIncomingHeaderMatcher(nothing),
+		runtime.WithOutgoingHeaderMatcher(nothing),
+		runtime.WithOutgoingTrailerMatcher(nothing),
+		runtime.WithDisablePathLengthFallback(),
+		runtime.WithDisableHTTPMethodOverride(),
+		runtime.WithWriteContentLength(),
+		runtime.SetQueryParameterParser(&strictQuery{}),
+		runtime.WithErrorHandler(func(
+			_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error,
+		) {
+			refuse(w, r, err)
+		}),
+		runtime.WithRoutingErrorHandler(func(
+			_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int,
+		) {
+			refuseRoute(w, r, code)
+		}),
+	)
+	runtime.DefaultContextTimeout = 0
+	ctx := context.Background()
+	if err := pb.RegisterTicketingServiceHandlerClient(ctx, mux, pb.NewTicketingServiceClient(link)); err != nil {
+		return nil, err
+	}
+	if err := pb.RegisterCatalogServiceHandlerClient(ctx, mux, pb.NewCatalogServiceClient(link)); err != nil {
+		return nil, err
+	}
+	// In front of the generated ones: these know event streams, and serialise once for all who watch.
+	if err := mux.HandlePath(http.MethodGet, "/v1/events/{event_id}/tickets:watch", watches.tickets); err != nil {
+		return nil, err
+	}
+	if err := mux.HandlePath(http.MethodGet, "/v1/reservations/{reservation_id}:watch", watches.reservation); err != nil {
+		return nil, err
+	}
+	return readBody(withinTime(compressed(mux), mux, timeout)), nil
+}
+
+// isWatch: its answer is a stream.
+func isWatch(r *http.Request) bool {
+	return strings.HasSuffix(r.URL.Path, ":watch")
+}
+
+// withinTime gives up a call that is no stream after its time.
+func withinTime(once, streams http.Handler, timeout time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// These are grpc-gateway's own ways to say what other headers say here.
+		r.Header.Del("Grpc-Timeout")
+		r.Header.Del("Te")
+		r.Header.Del("Accept-Charset")
+		if isWatch(r) {
+			streams.ServeHTTP(w, r)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
+		defer cancel()
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout + answerTimeout))
+		once.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// readBody takes the whole body before the call is made, and only one that is JSON.
+func readBody(next http.Handler) http.Handler {
+	large := make(chan struct{}, largeBodiesMax)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			r.Body = http.NoBody
+			next.ServeHTTP(w, r)
+			return
+		}
+		limit := int64(bodyBytesMax)
+		if strings.HasSuffix(r.URL.Path, "/tickets") && (r.ContentLength > bodyBytesMax || r.ContentLength < 0) {
+			select {
+			case large <- struct{}{}:
+				defer func() { <-large }()
+				limit = largeBodyBytesMax
+			default:
+				refuse(w, r, &problem{code: codes.ResourceExhausted, reason: tooManyRequests,
+					message: "too many large requests at once; send it again a little later"})
+				return
+			}
+		}
+		body, err := bodyOf(w, r, limit)
+		if err != nil {
+			refuse(w, r, err)
+			return
+		}
+		callOf(r.Context()).body = body
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		next.ServeHTTP(w, r)
+	})
+}
+
+func bodyOf(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if r.URL.RawQuery != "" {
+		return nil, malformed("this call takes no query parameters: what they would say is in the body")
+	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
+		return nil, unsupported("bodies are taken as they are, without Content-Encoding")
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err != nil {
+		return nil, notRead(err, limit)
+	}
+	_ = control.SetReadDeadline(time.Time{})
+	if len(body) == 0 {
+		return body, nil
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return nil, unsupported("the body must be JSON, and be said to be: Content-Type: application/json")
+	}
+	if !json.Valid(body) {
+		var anything json.RawMessage
+		return nil, malformed("the body is no JSON: " + json.Unmarshal(body, &anything).Error())
+	}
+	return body, nil
+}
+
+func notRead(err error, limit int64) *problem {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return &problem{code: codes.InvalidArgument, http: http.StatusRequestEntityTooLarge, reason: requestTooLarge,
+			message: "the body is larger than any right one of this call"}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &problem{code: codes.DeadlineExceeded, http: http.StatusRequestTimeout, reason: requestTooSlow,
+			message: "the body did not come in " + bodyTimeout.String()}
+	default:
+		return malformed("the body did not come whole")
+	}
+}
+
+func unsupported(message string) *problem {
+	return &problem{code: codes.InvalidArgument, http: http.StatusUnsupportedMediaType, reason: unsupportedContent, message: message}
+}
+
+// refuseRoute answers requests that are no call.
+func refuseRoute(w http.ResponseWriter, r *http.Request, code int) {
+	switch code {
+	case http.StatusMethodNotAllowed:
+		refuseMethod(w, r, routes.methods(r.URL.Path)...)
+	case http.StatusNotFound:
+		refuse(w, r, &problem{code: codes.NotFound, reason: unknownPath, message: "there is nothing at this path; see /docs"})
+	default:
+		refuse(w, r, malformed("the path is malformed"))
+	}
+}
+
+func refuseMethod(w http.ResponseWriter, r *http.Request, allowed ...string) {
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	refuse(w, r, &problem{code: codes.Unimplemented, http: http.StatusMethodNotAllowed, reason: methodNotAllowed,
+		message: r.Method + " is not what this path is for"})
+}
+
+// strictQuery refuses parameters that the call does not have; grpc-gateway's own parser passes over them.
+type strictQuery struct{ runtime.DefaultQueryParser }
+
+func (q *strictQuery) Parse(message proto.Message, values url.Values, inPath *utilities.DoubleArray) error {
+	fields := message.ProtoReflect().Descriptor().Fields()
+	for name := range values {
+		if fields.ByTextName(name) == nil || inPath.HasCommonPrefix([]string{name}) {
+			known := []string{}
+			for i := range fields.Len() {
+				if own := string(fields.Get(i).Name()); !inPath.HasCommonPrefix([]string{own}) {
+					known = append(known, own)
+				}
+			}
+			slices.Sort(known)
+			return errors.New("there is no parameter " + name + "; there are: " + strings.Join(known, ", "))
+		}
+	}
+	return q.DefaultQueryParser.Parse(message, values, inPath)
+}
