@@ -96,4 +96,3 @@ async def poured(program: Path, load: Load) -> AsyncIterator[Call]:
         offset += _RECORD.size
         yield Call(number, _CODES[code], due_s, end_s, retry_after_s, told[offset : offset + length])
         offset += length
-
