@@ -76,18 +76,22 @@ class Issuer:
         """
         file = self.frontend_token_file
         known = file.read_text() if file.exists() else ""
-        if (lasting := self.lasting(known, _FRONTEND, _READER)) != known:
+        if (lasting := self.frontend_token(known)) != known:
             write_atomically(file, lasting)
         return {
             "AUTH_JWKS": str(self.jwks_file),
             "AUTH_ISSUER": NAME,
             "AUTH_AUDIENCE": AUDIENCE,
             KEY_FILE: str(self.key_file),
-            OPERATOR_TOKEN: self.lasting(before.get(OPERATOR_TOKEN, ""), OPERATOR, OPERATOR),
+            OPERATOR_TOKEN: self._lasting(before.get(OPERATOR_TOKEN, ""), OPERATOR, OPERATOR),
             FRONTEND_TOKEN_FILE: str(file),
         }
 
-    def lasting(self, before: str, subject: str, role: str) -> str:
+    def frontend_token(self, before: str) -> str:
+        """The token with which the HTTP front reads; that of before while it lasts for long."""
+        return self._lasting(before, _FRONTEND, _READER)
+
+    def _lasting(self, before: str, subject: str, role: str) -> str:
         """The token of before, or a new one where less than half of its time is left."""
         key = read_key(self.key_file)
         try:
