@@ -112,9 +112,8 @@ def test_a_service_is_published_on_loopback_alone(service: Service) -> None:
 
 def test_the_http_front_is_what_it_is_locally_without_the_sign_in_and_may_write_nowhere() -> None:
     part = PARTS[FRONTEND.name]
-    local = settings(
-        FRONTEND, {fact: fact for fact in [*FRONTEND.settings.values(), "HTTP_ADDRESS", "FRONTEND_METRICS_ADDRESS"]}
-    )
+    known = [*FRONTEND.settings.values(), FRONTEND.address, FRONTEND.metrics_address]
+    local = settings(FRONTEND, {fact: fact for fact in known})
     signing = {f"TICKETRUSH_{name}" for name in ("SIGN_IN_KEY", "AUTH_ISSUER", "AUTH_AUDIENCE")}
     here = {"TICKETRUSH_TOKEN", "TICKETRUSH_GATEWAY_PLAINTEXT", "TICKETRUSH_PUBLIC_PLAINTEXT"}
     assert part["environment"].keys() == local.keys() - signing - {"TICKETRUSH_TOKEN_FILE"} | here
