@@ -14,7 +14,7 @@ from tests.frontend.servicer import Desk
 from tests.frontend.visitors import Refused, Visitors, bearer, new_id, refused
 
 JSON = {"content-type": "application/json"}
-SOMEWHERE = f"/v1/reservations/{new_id()}"
+SOMEWHERE = "/v1/reservations/00000000-0000-8000-8000-000000000000"
 
 
 @pytest.fixture(scope="module")
