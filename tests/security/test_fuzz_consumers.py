@@ -19,10 +19,11 @@ from pamqp.commands import Basic
 from chassis.batch import BATCH_TYPE, CONTENT_TYPE, pack
 from chassis.delivery import ATTEMPT_HEADER, ROUTING_KEY_HEADER
 from chassis.topology import WorkQueue
-from contract.keys import EXCHANGE, PAYMENTS_QUEUES, RESERVATIONS_QUEUES
+from contract.keys import EXCHANGE, PAYMENTS_QUEUES, RESERVATION_REQUESTED, RESERVATIONS_QUEUES
 from tests.e2e import ledgers
 from tests.e2e.house import SERVICES, House
 from tests.e2e.office import Reservation, eventually, new_id
+from tests.e2e.wire import listening, say
 from tests.ops.desk import Desk
 from tests.security.hostile import Known, drawn, fresh_ids, garble, messages
 from ticketrush.messages.v1 import messages_pb2 as pb
@@ -408,3 +409,53 @@ async def test_an_approval_of_an_amount_that_no_card_pays_is_set_aside_and_no_mo
     [(_, reason, _)] = await ledge.parked()
     assert reason == "MALFORMED"
     assert await office.reservation(sold) == sold
+
+
+NO_TEXT: Final[Mapping[str, dict[str, Any]]] = {
+    "content type": {"content_type": Alien("x")},
+    "message id": {"message_id": Alien("x")},
+    "header": {"headers": {Alien("x"): 1}},
+    "header and its value": {"headers": {"when": dt.datetime.now(dt.UTC), "x": Alien("x"), Alien("y"): [Alien("x")]}},
+}
+
+
+@pytest.mark.parametrize("property_", NO_TEXT)
+@each_queue()
+async def test_a_name_that_is_no_text_is_set_aside_too(siege: Siege, queue: WorkQueue, property_: str) -> None:
+    """The broker passes on what our library for its protocol cannot read."""
+    ledge = await Ledge(siege.house, queue).begin()
+    body = pack([pb.Envelope(message_id=new_id()).SerializeToString()])
+    async with siege.goes_on():
+        await siege.say(queue, body, usual(**NO_TEXT[property_]))
+
+        async def it_is_there() -> bool:
+            return body in [kept for _, _, kept in await ledge.parked()]
+
+        await eventually(it_is_there, lambda: "lost")
+
+
+@pytest.mark.parametrize(
+    "nobody", ["x" * 256, "\N{SNOWMAN}" * 100, "\0", "nobody"], ids=["long", "wide", "NUL", "nobody"]
+)
+async def test_an_answer_that_cannot_be_sent_keeps_no_answer_from_others(siege: Siege, nobody: str) -> None:
+    """Both are asked in one message, so that they are answered in one breath."""
+    async with siege.house.broker() as channel, listening(channel) as ear:
+        asked = [reserve(new_id(), reply_to) for reply_to in (nobody, ear.queue, f"{nobody}!")]
+        await say(channel, RESERVATION_REQUESTED, *asked)
+        told = await ear.hears(lambda heard: heard.command_id == asked[1].message_id)
+    assert told.outcome.reservation.reject_reason == "UNKNOWN_EVENT"
+
+
+def reserve(event_id: str, reply_to: str) -> pb.Envelope:
+    """A command as a gateway says it."""
+    reservation_id = new_id()
+    command = pb.ReserveTickets(
+        reservation_id=reservation_id,
+        request_id=new_id(),
+        event_id=event_id,
+        buyer_id="mallory",
+        ticket_ids=[new_id()],
+    )
+    envelope = pb.Envelope(message_id=new_id(), subject_id=reservation_id, reply_to=reply_to, reserve_tickets=command)
+    envelope.occur_time.GetCurrentTime()
+    return envelope
