@@ -1,12 +1,13 @@
 """What an enemy sends: messages that are well formed and absurd, and bytes that were messages once."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 Known = Mapping[str, Sequence[Any]]
@@ -68,6 +69,7 @@ _FIELD_NUMBER: Final = 30_000
 _GROUPS_DEEP: Final = (_FIELD_NUMBER << 3 | 3, 3 << 3 | 3)
 
 Wire = st.SearchStrategy[bytes]
+Drawn = TypeVar("Drawn")
 
 
 def wire(message: Descriptor, known: Known) -> Wire:
@@ -112,7 +114,7 @@ def messages(draw: st.DrawFn, message: Descriptor, known: Known) -> Message:
     made = GetMessageClass(message)()
     # A message with everything right but one thing gets the furthest.
     wrong = draw(st.sampled_from((0.1, 0.1, 0.3, 0.8)))
-    chosen = {oneof.name: draw(st.sampled_from(oneof.fields)) for oneof in message.oneofs}
+    chosen = {oneof.name: draw(st.sampled_from(list(oneof.fields))) for oneof in message.oneofs}
     for field in message.fields:
         if field.containing_oneof is None or chosen[field.containing_oneof.name] is field:
             _fill(draw, made, field, known, wrong)
@@ -122,6 +124,26 @@ def messages(draw: st.DrawFn, message: Descriptor, known: Known) -> Message:
 def texts() -> st.SearchStrategy[str]:
     """Of any kind that protobuf can carry."""
     return st.one_of(st.sampled_from(TEXTS), st.text(max_size=80))
+
+
+def drawn(strategy: st.SearchStrategy[Drawn], count: int) -> list[Drawn]:
+    """So many, the same ones in every run."""
+    found: list[Drawn] = []
+
+    @seed(count)
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def draw(one: Drawn) -> None:
+        found.append(one)
+
+    draw()
+    return found
 
 
 def _fill(draw: st.DrawFn, made: Message, field: FieldDescriptor, known: Known, wrong: float) -> None:
