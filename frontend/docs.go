@@ -141,7 +141,8 @@ var inTemplate = regexp.MustCompile(`\\\{[^}]*\\\}`)
 
 func routesOf(text []byte) (found routeTable) {
 	for path, methods := range read(text).Paths {
-		pattern := inTemplate.ReplaceAllString(regexp.QuoteMeta(path), `[^/]+`)
+		// No id holds a colon: that begins a verb.
+		pattern := inTemplate.ReplaceAllString(regexp.QuoteMeta(path), `[^/:]+`)
 		one := route{path: regexp.MustCompile("^" + pattern + "$")}
 		for _, method := range slices.Sorted(maps.Keys(methods)) {
 			one.allowed = append(one.allowed, strings.ToUpper(method))

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
@@ -57,11 +58,6 @@ func newREST(link grpc.ClientConnInterface, watches *watches, timeout time.Durat
 		) {
 			refuse(w, r, err)
 		}),
-		runtime.WithRoutingErrorHandler(func(
-			_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int,
-		) {
-			refuseRoute(w, r, code)
-		}),
 	)
 	runtime.DefaultContextTimeout = 0
 	ctx := context.Background()
@@ -78,7 +74,24 @@ func newREST(link grpc.ClientConnInterface, watches *watches, timeout time.Durat
 	if err := mux.HandlePath(http.MethodGet, "/v1/reservations/{reservation_id}:watch", watches.reservation); err != nil {
 		return nil, err
 	}
-	return readBody(withinTime(compressed(mux), mux, timeout)), nil
+	return routed(readBody(withinTime(compressed(mux), mux, timeout))), nil
+}
+
+// routed lets through what is a call of the document. grpc-gateway itself takes any word for an id, also none or a:verb.
+func routed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		allowed := routes.methods(r.URL.Path)
+		switch {
+		case !utf8.ValidString(r.URL.Path):
+			refuse(w, r, malformed("the path is not UTF-8"))
+		case len(allowed) == 0:
+			refuse(w, r, &problem{code: codes.NotFound, reason: unknownPath, message: "there is nothing at this path; see /docs"})
+		case !slices.Contains(allowed, r.Method):
+			refuseMethod(w, r, allowed...)
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
 }
 
 // isWatch: its answer is a stream.
@@ -181,18 +194,6 @@ func unsupported(message string) *problem {
 	return &problem{code: codes.InvalidArgument, http: http.StatusUnsupportedMediaType, reason: unsupportedContent, message: message}
 }
 
-// refuseRoute answers requests that are no call.
-func refuseRoute(w http.ResponseWriter, r *http.Request, code int) {
-	switch code {
-	case http.StatusMethodNotAllowed:
-		refuseMethod(w, r, routes.methods(r.URL.Path)...)
-	case http.StatusNotFound:
-		refuse(w, r, &problem{code: codes.NotFound, reason: unknownPath, message: "there is nothing at this path; see /docs"})
-	default:
-		refuse(w, r, malformed("the path is malformed"))
-	}
-}
-
 func refuseMethod(w http.ResponseWriter, r *http.Request, allowed ...string) {
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
 	refuse(w, r, &problem{code: codes.Unimplemented, http: http.StatusMethodNotAllowed, reason: methodNotAllowed,
@@ -204,7 +205,10 @@ type strictQuery struct{ runtime.DefaultQueryParser }
 
 func (q *strictQuery) Parse(message proto.Message, values url.Values, inPath *utilities.DoubleArray) error {
 	fields := message.ProtoReflect().Descriptor().Fields()
-	for name := range values {
+	for name, given := range values {
+		if !utf8.ValidString(strings.Join(given, "")) {
+			return errors.New(name + " is not UTF-8")
+		}
 		if fields.ByTextName(name) == nil || inPath.HasCommonPrefix([]string{name}) {
 			known := []string{}
 			for i := range fields.Len() {

@@ -69,7 +69,7 @@ var table = []setting{
 	{"PUBLIC_PLAINTEXT", "no", "yes: plaintext off loopback, where something in front does TLS",
 		flag(func(s *settings) *bool { return &s.publicPlaintext })},
 	{"TOKEN", "", "token of role service, with which callers without one read what is on sale; TOKEN_FILE is read again when it changes",
-		func(s *settings, value string) error { s.token = &ownToken{text: value}; return nil }},
+		func(s *settings, value string) error { s.token.text = value; return nil }},
 	{"CORS_ORIGINS", "", "origins whose pages may call from a browser, with commas between them (https://shop.example)",
 		func(s *settings, value string) (err error) { s.origins, err = originsOf(value); return }},
 	{"TRUSTED_PROXIES", "", "addresses and networks, with commas between them, whose x-forwarded-for is believed",
@@ -90,7 +90,7 @@ var table = []setting{
 
 // load reads the settings; it returns everything that is wrong with them.
 func load() (*settings, []string) {
-	s, problems := &settings{}, []string(nil)
+	s, problems := &settings{token: &ownToken{}}, []string(nil)
 	for _, one := range table {
 		value, file, err := lookup(one.name)
 		if err == nil && value == "" && one.usual == "" && strings.HasSuffix(one.name, "_ADDRESS") {
@@ -99,7 +99,7 @@ func load() (*settings, []string) {
 		if value == "" {
 			value = one.usual
 		}
-		if err == nil && (value != "" || one.name == "TOKEN") {
+		if err == nil && value != "" {
 			err = one.take(s, value)
 		}
 		if err != nil {

@@ -14,6 +14,7 @@ import httpx
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
+from chassis.server import PING_INTERVAL_MIN_MS
 from tests.frontend.servicer import Desk
 from ticketrush.v1 import catalog_pb2_grpc, ticketing_pb2_grpc
 
@@ -28,7 +29,9 @@ async def desk(
 ) -> AsyncIterator[tuple[Desk, str]]:
     """A gateway, and its address."""
     played = Desk()  # type: ignore[abstract] # it answers what is asked here
-    server = grpc.aio.server()
+    # As often as the gateway lets callers ask whether it is still there.
+    options = (("grpc.http2.min_ping_interval_without_data_ms", PING_INTERVAL_MIN_MS),)
+    server = grpc.aio.server(options=options)
     ticketing_pb2_grpc.add_TicketingServiceServicer_to_server(played, server)
     catalog_pb2_grpc.add_CatalogServiceServicer_to_server(played, server)
     own = health.HealthServicer()

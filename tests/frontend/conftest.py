@@ -20,7 +20,7 @@ def program() -> str:
     return str(frontend.build())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def house(stack: Stack, template: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
     with database_like(stack.env["DATABASE_URL"], template) as database_url, vhost(stack, "frontend") as amqp_url:
         own = beside(stack, tmp_path_factory.mktemp("frontend"), database_url=database_url, amqp_url=amqp_url)
@@ -28,7 +28,7 @@ async def house(stack: Stack, template: str, tmp_path_factory: pytest.TempPathFa
             yield house
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def visitors(house: House) -> AsyncIterator[Visitors]:
     """Whoever comes by HTTP."""
     async with httpx.AsyncClient(base_url=f"http://{house.stack.address('frontend')}", timeout=30) as client:

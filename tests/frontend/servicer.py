@@ -61,9 +61,8 @@ class Desk(ticketing_pb2_grpc.TicketingServiceServicer, catalog_pb2_grpc.Catalog
             async with self.changed:
                 while told == len(self.changes):
                     await self.changed.wait()
-            for change in self.changes[told:]:
-                yield change
-            told = len(self.changes)
+            yield self.changes[told]
+            told += 1
 
     async def tell(self, *changes: pb.WatchTicketsResponse) -> None:
         """To all who watch."""

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from tests.e2e.office import eventually
-from tests.frontend.alone import Alone, Desk, alone, desk
+from tests.frontend.alone import Alone, alone, desk
+from tests.frontend.servicer import Desk
 from tests.frontend.visitors import Refused, bearer, found, new_id, refused
 
 # Never changes: a key that somebody used names the same request for ever.
