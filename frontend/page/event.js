@@ -162,7 +162,7 @@ export function eventView(frame, id) {
           h('button', { type: 'button', class: 'plain', 'aria-label': t('cart.remove', { place: place(seat) }), onclick: () => choose(seat) }, '✕'))))
         : h('p', { class: 'quiet' }, t('cart.empty')));
     if (seats.length) {
-      const button = h('button', { type: 'button', class: 'wide main', disabled: !sells(), onclick: () => hold({ ticket_ids: seats.map((seat) => seat.id) }, button) },
+      const button = h('button', { type: 'button', class: 'wide main', disabled: !sells(), onclick: () => busy(button, trouble, () => hold({ ticket_ids: seats.map((seat) => seat.id) })) },
         h('span', {}, t('cart.hold', { n: seats.length })), h('b', {}, money(total, event.currency)));
       cart.append(button);
     }
@@ -179,7 +179,7 @@ export function eventView(frame, id) {
     const step = (by) => { number.value = Math.min(most(), Math.max(1, (Number(number.value) || 1) + by)); };
     best.className = 'best card';
     best.replaceChildren(h('h2', {}, t(map ? 'best.title' : 'best.title.general')), h('p', { class: 'quiet' }, t(map ? 'best.text' : 'best.text.general')),
-      form({}, (submitted) => hold({ best_available: { section: section.value, quantity: Number(number.value) } }, submitted.submitter),
+      form({}, () => hold({ best_available: { section: section.value, quantity: Number(number.value) } }),
         field(t('best.section'), section),
         field(t('best.number'), h('span', { class: 'stepper' })),
         h('button', { class: map ? 'wide second' : 'wide main', disabled: !sells() }, t(map ? 'best.hold' : 'best.hold.general'))));
@@ -195,9 +195,8 @@ export function eventView(frame, id) {
 
   let asking = false;
 
-  async function hold(what, button) {
-    if (!(await frame.signedIn('BUYER'))) return;
-    await busy(button, trouble, () => outcome(api.reserve({ event_id: id, ...what }, { event_id: id })));
+  async function hold(what) {
+    if (await frame.signedIn('BUYER')) await outcome(api.reserve({ event_id: id, ...what }, { event_id: id }));
   }
 
   // After a reload, or when another tab asks: the same request again.

@@ -124,6 +124,7 @@ export function orderView(frame, id) {
 
   // Made anew only when there is something else to pay: somebody may be typing in it.
   function drawPaying() {
+    if (!order) return;
     const key = [order.state, due(), underWay().length].join();
     if (key === payKey) return;
     payKey = key;
@@ -189,10 +190,10 @@ export function orderView(frame, id) {
       const { payment, reservation } = await api.settle(intent, () => message.replaceChildren(notice('info', t('pay.asking'), t('hold.patience'))));
       if (closed) return;
       message.replaceChildren();
-      if (payment.state === 'STATE_REJECTED') declined(payment);
-      else if (payment.state === 'STATE_APPROVED') message.replaceChildren(order.state === 'STATE_CONFIRMED' || reservation?.state === 'STATE_CONFIRMED' ? '' : notice('good', t('pay.done', { amount: amount(payment.amount_minor) })));
-      else message.replaceChildren(notice('bad', t('pay.late'), t('pay.late.text')));
       if (reservation) take(reservation);
+      if (payment.state === 'STATE_REJECTED') declined(payment);
+      else if (payment.state !== 'STATE_APPROVED') message.replaceChildren(notice('bad', t('pay.late'), t('pay.late.text')));
+      else if (order?.state !== 'STATE_CONFIRMED') message.replaceChildren(notice('good', t('pay.done', { amount: money(payment.amount_minor, payment.currency) })));
     } catch (error) {
       if (!closed) message.replaceChildren(notice('bad', error.title ?? t('error.title'), error.message));
     }
