@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from bench import subjects
+from bench.fronts import rest
 from bench.report import Figure, Round
 from bench.rushes import backlog, expiring
 from bench.scenarios import SEATS, books, on_sale
@@ -112,6 +113,7 @@ NAMED: Final[dict[str, Named]] = {
     "backlog": backlog,
     "pairs": pairs,
     "hour": hour,
+    "rest": rest,
 }
 
 

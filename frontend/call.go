@@ -46,6 +46,7 @@ type call struct {
 	key      string // of the Idempotency-Key header
 	body     []byte
 	rpc      string // the full name, once it is known
+	isStream bool
 }
 
 type callKey struct{}

@@ -130,9 +130,10 @@ func docsPage() []byte {
 	return page.Bytes()
 }
 
+// route is a path of the document: the operations at it, by method.
 type route struct {
-	path    *regexp.Regexp
-	allowed []string
+	path       *regexp.Regexp
+	operations map[string]*operation
 }
 
 type routeTable []route
@@ -140,27 +141,32 @@ type routeTable []route
 var inTemplate = regexp.MustCompile(`\\\{[^}]*\\\}`)
 
 func routesOf(text []byte) (found routeTable) {
-	for path, methods := range read(text).Paths {
+	for path, operations := range read(text).Paths {
 		// No id holds a colon: that begins a verb.
-		pattern := inTemplate.ReplaceAllString(regexp.QuoteMeta(path), `[^/:]+`)
-		one := route{path: regexp.MustCompile("^" + pattern + "$")}
-		for _, method := range slices.Sorted(maps.Keys(methods)) {
-			one.allowed = append(one.allowed, strings.ToUpper(method))
+		pattern := inTemplate.ReplaceAllString(regexp.QuoteMeta(path), `([^/:]+)`)
+		one := route{path: regexp.MustCompile("^" + pattern + "$"), operations: map[string]*operation{}}
+		for method, what := range operations {
+			one.operations[strings.ToUpper(method)] = what
 		}
 		found = append(found, one)
 	}
 	return found
 }
 
-// methods are those that a path may be asked with.
-func (t routeTable) methods(path string) (found []string) {
+// find gives what a path may be asked, by method, and the id in it; nothing for an unknown path.
+func (t routeTable) find(path string) (operations map[string]*operation, id string) {
 	for _, one := range t {
-		if one.path.MatchString(path) {
-			found = append(found, one.allowed...)
+		if found := one.path.FindStringSubmatch(path); found != nil {
+			if len(found) > 1 {
+				id = found[1]
+			}
+			if operations == nil {
+				operations = map[string]*operation{}
+			}
+			maps.Copy(operations, one.operations)
 		}
 	}
-	slices.Sort(found)
-	return slices.Compact(found)
+	return operations, id
 }
 
 // still serves what never changes while we run.

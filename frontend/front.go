@@ -89,6 +89,10 @@ func (f *front) around(next http.Handler) http.Handler {
 		head.Set("X-Frame-Options", "DENY")
 		head.Set("Referrer-Policy", "no-referrer")
 		head.Set("Cache-Control", "no-store")
+		if r.ContentLength != 0 {
+			// Also for who is refused unread: what is left of his body is taken before the next request of the connection.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		}
 		begin, seen := time.Now(), &observed{ResponseWriter: w}
 		made, err := f.look(r)
 		if made != nil {
@@ -108,7 +112,7 @@ func (f *front) around(next http.Handler) http.Handler {
 				}
 			}
 			if made != nil {
-				count(made.rpc, seen.code, isWatch(r), time.Since(begin))
+				count(made, seen.code, time.Since(begin))
 			}
 		}()
 		if err != nil {

@@ -188,10 +188,12 @@ func compose(chosen *settings, link *grpc.ClientConn, stop <-chan struct{}) (*ht
 	server := &http.Server{
 		Handler:           front.handler(rest, signIn),
 		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    headerBytesHard,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: concurrentStreams},
-		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+		// For answers that are no stream; those have a limit for each write.
+		WriteTimeout:   chosen.requestTimeout + bodyTimeout + answerTimeout,
+		IdleTimeout:    idleTimeout,
+		MaxHeaderBytes: headerBytesHard,
+		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: concurrentStreams},
+		ErrorLog:       slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	if chosen.publicCert != "" {
 		shown, err := newCertificate(chosen.publicCert, chosen.publicKey)

@@ -30,10 +30,10 @@ var (
 	})
 )
 
-func count(rpc string, code int, isStream bool, took time.Duration) {
-	method := rpc[strings.LastIndexByte(rpc, '/')+1:]
+func count(made *call, code int, took time.Duration) {
+	method := made.rpc[strings.LastIndexByte(made.rpc, '/')+1:]
 	requests.WithLabelValues(method, strconv.Itoa(code)).Inc()
-	if method != "" && !isStream {
+	if method != "" && !made.isStream {
 		seconds.WithLabelValues(method).Observe(took.Seconds())
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math"
 	"net/http"
 	"strconv"
@@ -123,7 +124,8 @@ func translated(ctx context.Context, found *status.Status) *problem {
 	case codes.Unauthenticated:
 		return &problem{code: codes.Unauthenticated, reason: "TOKEN_INVALID", message: "the token is of no use"}
 	default:
-		return &problem{code: codes.Internal, reason: internal, message: "an error on our side"}
+		slog.Error("call failed", "code", found.Code().String(), "error", found.Message())
+		return &problem{code: codes.Internal, reason: internal, message: "an error on our side; it has been logged"}
 	}
 }
 

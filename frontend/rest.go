@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -67,53 +68,47 @@ func newREST(link grpc.ClientConnInterface, watches *watches, timeout time.Durat
 	if err := pb.RegisterCatalogServiceHandlerClient(ctx, mux, pb.NewCatalogServiceClient(link)); err != nil {
 		return nil, err
 	}
-	// In front of the generated ones: these know event streams, and serialise once for all who watch.
-	if err := mux.HandlePath(http.MethodGet, "/v1/events/{event_id}/tickets:watch", watches.tickets); err != nil {
-		return nil, err
-	}
-	if err := mux.HandlePath(http.MethodGet, "/v1/reservations/{reservation_id}:watch", watches.reservation); err != nil {
-		return nil, err
-	}
-	return routed(readBody(withinTime(compressed(mux), mux, timeout))), nil
+	return routed(readBody(withinTime(compressed(mux), timeout)), map[string]watch{
+		"TicketingService_WatchTickets":     watches.tickets,
+		"TicketingService_WatchReservation": watches.reservation,
+	}), nil
 }
 
-// routed lets through what is a call of the document. grpc-gateway itself takes any word for an id, also none or a:verb.
-func routed(next http.Handler) http.Handler {
+// watch serves a stream about the thing with that id.
+type watch func(w http.ResponseWriter, r *http.Request, id string)
+
+// routed lets through what is a call of the document: grpc-gateway itself takes any word for an id, also none or a:verb.
+// Streams do not pass through it: it would serialise anew for each who watches, and its frames cost each 8 KB of stack.
+func routed(next http.Handler, streams map[string]watch) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		allowed := routes.methods(r.URL.Path)
+		operations, id := routes.find(r.URL.Path)
+		asked, allowed := operations[r.Method], slices.Sorted(maps.Keys(operations))
 		switch {
 		case !utf8.ValidString(r.URL.Path):
 			refuse(w, r, malformed("the path is not UTF-8"))
 		case len(allowed) == 0:
 			refuse(w, r, &problem{code: codes.NotFound, reason: unknownPath, message: "there is nothing at this path; see /docs"})
-		case !slices.Contains(allowed, r.Method):
+		case asked == nil:
 			refuseMethod(w, r, allowed...)
-		default:
+		case streams[asked.OperationID] == nil:
 			next.ServeHTTP(w, r)
+		case r.URL.RawQuery != "":
+			refuse(w, r, malformed("this call takes no query parameters"))
+		default:
+			streams[asked.OperationID](w, r, id)
 		}
 	})
 }
 
-// isWatch: its answer is a stream.
-func isWatch(r *http.Request) bool {
-	return strings.HasSuffix(r.URL.Path, ":watch")
-}
-
-// withinTime gives up a call that is no stream after its time.
-func withinTime(once, streams http.Handler, timeout time.Duration) http.Handler {
+// withinTime gives up a call after its time.
+func withinTime(next http.Handler, timeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// These are grpc-gateway's own ways to say what other headers say here.
 		r.Header.Del("Grpc-Timeout")
 		r.Header.Del("Te")
-		r.Header.Del("Accept-Charset")
-		if isWatch(r) {
-			streams.ServeHTTP(w, r)
-			return
-		}
 		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout + answerTimeout))
-		once.ServeHTTP(w, r.WithContext(ctx))
+		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
@@ -156,13 +151,11 @@ func bodyOf(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error)
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
 		return nil, unsupported("bodies are taken as they are, without Content-Encoding")
 	}
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if err != nil {
 		return nil, notRead(err, limit)
 	}
-	_ = control.SetReadDeadline(time.Time{})
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	if len(body) == 0 {
 		return body, nil
 	}

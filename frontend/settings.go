@@ -75,7 +75,7 @@ var table = []setting{
 	{"TRUSTED_PROXIES", "", "addresses and networks, with commas between them, whose x-forwarded-for is believed",
 		func(s *settings, value string) (err error) { s.proxies, err = networksOf(value); return }},
 	{"ADDRESS_STREAMS", strconv.Itoa(addressStreams), "streams that one address may have open",
-		number(1, 1_000_000, func(s *settings, n int) { s.addressStreams = n })},
+		number(0, 1_000_000, func(s *settings, n int) { s.addressStreams = n })},
 	{"LIMIT_LOOPBACK", "no", "yes: the limit counts for this machine, too",
 		flag(func(s *settings) *bool { return &s.limitLoopback })},
 	{"REQUEST_TIMEOUT_S", strconv.Itoa(int(requestTimeout / time.Second)), "after which a call that is no stream is given up",
@@ -215,6 +215,7 @@ func number(least, most int, take func(*settings, int)) func(*settings, string) 
 func levelOf(value string) (slog.Level, error) {
 	levels := map[string]slog.Level{
 		"DEBUG": slog.LevelDebug, "INFO": slog.LevelInfo, "WARNING": slog.LevelWarn, "ERROR": slog.LevelError,
+		"CRITICAL": slog.LevelError + 4, // as Python has it: nothing of ours is
 	}
 	level, known := levels[strings.ToUpper(value)]
 	if !known {

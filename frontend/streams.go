@@ -39,14 +39,14 @@ type watches struct {
 }
 
 // tickets is WatchTickets.
-func (ws *watches) tickets(w http.ResponseWriter, r *http.Request, path map[string]string) {
+func (ws *watches) tickets(w http.ResponseWriter, r *http.Request, id string) {
 	leave, err := ws.admit(r)
 	if err != nil {
 		refuse(w, r, err)
 		return
 	}
 	defer leave()
-	eventID := strings.ToLower(path["event_id"])
+	eventID := strings.ToLower(id)
 	if err := ws.vouch(r, eventID); err != nil {
 		refuse(w, r, err)
 		return
@@ -80,7 +80,7 @@ func (ws *watches) tickets(w http.ResponseWriter, r *http.Request, path map[stri
 // vouch lets the gateway look at a token that was brought along; what is on sale can be seen without one.
 func (ws *watches) vouch(r *http.Request, eventID string) error {
 	made := callOf(r.Context())
-	made.rpc = pb.TicketingService_WatchTickets_FullMethodName
+	made.rpc, made.isStream = pb.TicketingService_WatchTickets_FullMethodName, true
 	if len(made.metadata.Get(authorization)) == 0 {
 		return nil
 	}
@@ -92,7 +92,7 @@ func (ws *watches) vouch(r *http.Request, eventID string) error {
 }
 
 // reservation is WatchReservation: with the caller's own token, for it is nobody else's.
-func (ws *watches) reservation(w http.ResponseWriter, r *http.Request, path map[string]string) {
+func (ws *watches) reservation(w http.ResponseWriter, r *http.Request, id string) {
 	leave, err := ws.admit(r)
 	if err != nil {
 		refuse(w, r, err)
@@ -100,10 +100,10 @@ func (ws *watches) reservation(w http.ResponseWriter, r *http.Request, path map[
 	}
 	defer leave()
 	made := callOf(r.Context())
-	made.rpc = pb.TicketingService_WatchReservation_FullMethodName
+	made.rpc, made.isStream = pb.TicketingService_WatchReservation_FullMethodName, true
 	ctx, cancel := context.WithCancel(made.outgoing(r.Context(), made.rpc, ws.own))
 	defer cancel()
-	stream, err := ws.client.WatchReservation(ctx, &pb.WatchReservationRequest{ReservationId: path["reservation_id"]})
+	stream, err := ws.client.WatchReservation(ctx, &pb.WatchReservationRequest{ReservationId: id})
 	if err != nil {
 		refuse(w, r, err)
 		return

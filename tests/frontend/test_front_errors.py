@@ -213,7 +213,7 @@ async def test_a_call_that_the_gateway_does_not_know_is_an_error_of_ours(scene: 
     _, front = scene
     response = await front.client.get(SOMEWHERE)
     assert refused(response) == Refused(500, 13, "INTERNAL")
-    assert response.json()["message"] == "an error on our side"
+    assert response.json()["message"] == "an error on our side; it has been logged"
 
 
 async def test_a_gateway_that_is_not_there_is_told_without_its_address(program: str) -> None:

@@ -1,6 +1,7 @@
 """What a caller may take of the front, and that it ends what takes too long."""
 
 import asyncio
+import resource
 import time
 from collections.abc import AsyncIterator
 
@@ -12,6 +13,9 @@ from tests.frontend.servicer import Desk
 from tests.frontend.visitors import Refused, new_id, refused
 from ticketrush.v1 import ticketing_pb2 as pb
 
+BROWSERS = 2_000
+CHANGES = 20
+LINE_BYTES_MAX = 1024 * 1024
 JSON = {"content-type": "application/json"}
 
 
@@ -57,6 +61,38 @@ async def test_headers_have_their_largest_size(scene: tuple[Desk, Alone]) -> Non
     assert refused(response) == Refused(431, 3, "REQUEST_TOO_LARGE")
     response = await front.client.get("/v1/events", params={"page_token": "x" * 16_384})
     assert refused(response) == Refused(431, 3, "REQUEST_TOO_LARGE")
+
+
+async def test_two_thousand_browsers_cost_it_less_than_100_mb(program: str) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    seats = [pb.Ticket(ticket_id=new_id(), section="stalls", row="1", seat=str(number)) for number in range(1_000)]
+    async with desk() as (played, address), alone(program, address) as front:
+        await played.tell(pb.WatchTicketsResponse(tickets=seats, snapshot_complete=True))
+        path = f"/v1/events/{new_id()}/tickets:watch"
+        request = f"GET {path} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n".encode()
+        crowd = []
+        for _ in range(BROWSERS):
+            reader, writer = await asyncio.open_connection(*front.address.split(":"), limit=LINE_BYTES_MAX)
+            writer.write(request)
+            crowd.append((reader, writer))
+        for version in range(1, CHANGES + 1):
+            seats[version].version = version
+            await played.tell(pb.WatchTicketsResponse(tickets=[seats[version]], snapshot_complete=True))
+
+        async def sees(reader: asyncio.StreamReader, what: bytes) -> None:
+            while what not in await reader.readline():
+                pass
+
+        # Told of the change, whether it came with the whole map or after it.
+        last = f'"{seats[CHANGES].ticket_id}","section":"stalls","row":"1","seat":"{CHANGES}"'.encode()
+        async with asyncio.timeout(100):
+            await asyncio.gather(*(sees(reader, last) for reader, _ in crowd))
+        assert await front.figure("ticketrush_frontend_streams") == BROWSERS
+        assert len(played.watched) == 1
+        assert front.resident_mb() < 100
+        for _, writer in crowd:
+            writer.close()
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(scene: tuple[Desk, Alone]) -> None:

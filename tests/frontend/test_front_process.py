@@ -38,7 +38,7 @@ def started(program: str, **settings: str) -> subprocess.CompletedProcess[str]:
         ({"LOG_LEVEL": "LOUD"}, "must be DEBUG, INFO, WARNING or ERROR"),
         ({"TRUSTED_PROXIES": "10.0.0.0/99"}, "TICKETRUSH_TRUSTED_PROXIES"),
         ({"CORS_ORIGINS": "*"}, "is no origin"),
-        ({"ADDRESS_STREAMS": "0"}, "whole number from 1"),
+        ({"ADDRESS_STREAMS": "-1"}, "whole number from 0"),
         ({"PUBLIC_PLAINTEXT": "perhaps"}, "must be yes or no"),
         ({"TOKEN_FILE": "/nowhere"}, "TICKETRUSH_TOKEN_FILE cannot be read"),
         ({"TOKEN_FILE": "/nowhere", "TOKEN": "x"}, "unset one"),
