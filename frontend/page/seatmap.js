@@ -7,7 +7,8 @@ const SEAT = 8;
 const LABEL = 14; // for the row's name
 const SEAT_PX_MAX = 34;
 const TAP_PX_MIN = 18; // below that a finger cannot choose: the first tap comes nearer
-const SLICE_MS = 6;
+const SLICE_MS = 5;
+const SLICE_SEATS = 20; // after which the clock is looked at
 const NUMBERED_MAX = 600; // seats that show their numbers
 const DRAWN_MAX = 20_000; // beyond that a map is of no use, and slow
 const AISLES_MAX = 2; // so many times as wide as its seats may a row be for its gaps to be drawn
@@ -128,7 +129,7 @@ export class SeatMap {
 
   // --- drawing
 
-  // Builds the map a few rows at a time, so that nothing else has to wait.
+  // Builds the map a few seats at a time, so that nothing else has to wait.
   async build() {
     const turn = (this.turn = {}); // a later build ends this one
     const seats = this.tickets.seated;
@@ -152,12 +153,15 @@ export class SeatMap {
       section.group.append(section.title);
       this.svg.append(section.group);
       this.stack();
-      for (const [index, row] of section.rows.entries()) {
-        section.group.append(this.row(row, index * PITCH, (this.width - section.width) / 2));
-        if (performance.now() - begin > SLICE_MS) {
-          await rest();
-          if (this.turn !== turn || this.closed) return;
-          begin = performance.now();
+      for (const [index, { row, seats: inRow }] of section.rows.entries()) {
+        const add = this.row(row, index * PITCH, (this.width - section.width) / 2, section.group);
+        for (let first = 0; first < inRow.length; first += SLICE_SEATS) {
+          add(inRow.slice(first, first + SLICE_SEATS));
+          if (performance.now() - begin > SLICE_MS) {
+            await rest();
+            if (this.turn !== turn || this.closed) return;
+            begin = performance.now();
+          }
         }
       }
     }
@@ -172,21 +176,29 @@ export class SeatMap {
     return `${name} · ${least === most ? price : `${price} – ${money(most, this.currency)}`}`;
   }
 
-  row({ row, seats }, y, left) {
-    const label = svg('text', { x: left + LABEL - 4, y: y + 6.5, class: 'row', role: 'rowheader' }, row);
-    const cells = seats.filter((seat) => seat.state !== 'gone').map((seat) => {
-      const cell = svg('rect', {
-        x: left + seat.x, y, width: SEAT, height: SEAT, rx: 2, role: 'gridcell', tabindex: -1,
-      });
-      cell.ticket = seat;
-      cell.row = this.rows.length;
-      this.cells.set(seat.id, cell);
-      this.paint(cell);
-      return cell;
-    });
-    this.rows.push({ cells });
-    const numbers = this.numbered ? cells.map(({ ticket }) => svg('text', { x: left + ticket.x + SEAT / 2, y: y + 5.3, class: 'number', 'aria-hidden': 'true' }, ticket.seat)) : [];
-    return svg('g', { role: 'row', 'aria-label': t('seat.row', { row }) }, label, cells, numbers);
+  // A new row, and what adds seats to it.
+  row(row, y, left, group) {
+    const made = svg('g', { role: 'row', 'aria-label': t('seat.row', { row }) },
+      svg('text', { x: left + LABEL - 4, y: y + 6.5, class: 'row', role: 'rowheader' }, row));
+    const blank = svg('rect', { y, width: SEAT, height: SEAT, rx: 2, role: 'gridcell', tabindex: -1 });
+    const cells = [];
+    const at = this.rows.push({ cells }) - 1;
+    group.append(made);
+    return (seats) => {
+      const elements = [];
+      for (const seat of seats.filter(({ state }) => state !== 'gone')) {
+        const cell = blank.cloneNode();
+        cell.setAttribute('x', left + seat.x);
+        cell.ticket = seat;
+        cell.row = at;
+        this.cells.set(seat.id, cell);
+        this.paint(cell);
+        cells.push(cell);
+        elements.push(cell);
+        if (this.numbered) elements.push(svg('text', { x: left + seat.x + SEAT / 2, y: y + 5.3, class: 'number', 'aria-hidden': 'true' }, seat.seat));
+      }
+      made.append(...elements);
+    };
   }
 
   paint(cell) {
