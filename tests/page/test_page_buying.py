@@ -94,7 +94,9 @@ async def test_of_two_browsers_one_gets_the_seat_and_the_other_is_told(people: P
         await person.sign_in(name)
         await person.look_at(event_id)
         await person.choose((1, 4))
-    await asyncio.gather(*(person.page.evaluate("document.querySelector('.cart button.main').click()") for person in (cia, dan)))
+    await asyncio.gather(
+        *(person.page.evaluate("document.querySelector('.cart button.main').click()") for person in (cia, dan))
+    )
 
     async def outcome(person: Any) -> bool:
         await expect(person.page.locator(".hold-time, .trouble, .notice.bad, .notice.info").first).to_contain_text(

@@ -71,7 +71,9 @@ async def test_five_thousand_seats_at_fifty_changes_a_second(browser: Browser, p
     seats = hall()
     async with desk() as (played, address), alone(program, address) as front:
         parts = [seats[begin : begin + PART] for begin in range(0, len(seats), PART)]
-        await played.tell(*(pb.WatchTicketsResponse(tickets=part, snapshot_complete=part is parts[-1]) for part in parts))
+        await played.tell(
+            *(pb.WatchTicketsResponse(tickets=part, snapshot_complete=part is parts[-1]) for part in parts)
+        )
         async with People.at(browser, f"http://{front.address}") as people:
             ned = await people.person()
             await ned.page.add_init_script(OBSERVE)
