@@ -153,6 +153,7 @@ export class SeatMap {
       section.group.append(section.title);
       this.svg.append(section.group);
       this.stack();
+      this.resize();
       for (const [index, { row, seats: inRow }] of section.rows.entries()) {
         const add = this.row(row, index * PITCH, (this.width - section.width) / 2, section.group);
         for (let first = 0; first < inRow.length; first += SLICE_SEATS) {
@@ -244,7 +245,6 @@ export class SeatMap {
     const title = 16 / this.fitting;
     let y = 2;
     for (const section of this.sections) {
-      section.title?.setAttribute('font-size', 14 / this.fitting);
       section.title?.setAttribute('x', this.width / 2);
       section.title?.setAttribute('y', -title / 3);
       section.group?.setAttribute('transform', `translate(0 ${y + title})`);
@@ -255,6 +255,7 @@ export class SeatMap {
   }
 
   resize() {
+    for (const section of this.sections) section.title?.setAttribute('font-size', 14 / (this.fitting * this.zoom));
     this.svg.style.width = `${this.width * this.fitting * this.zoom}px`;
     this.svg.style.height = `${this.height * this.fitting * this.zoom}px`;
   }

@@ -4,15 +4,27 @@ import asyncio
 import re
 from typing import Any
 
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.e2e.house import House
 from tests.frontend.visitors import Visitors, found, new_id
-from tests.page.people import People
+from tests.page.people import People, Person
 
 # From a click in one browser to the colour in another; on an idle machine it is a twentieth of that.
 COLOUR_WITHIN_MS = 3_000
 OUTCOME = re.compile("left to pay|faster")
+
+
+PRESS = "document.querySelector('.cart button.main').click()"
+HELD_AT = """label => new Promise(done => {
+    const cell = [...document.querySelectorAll('rect')].find(one => one.getAttribute('aria-label').startsWith(label));
+    const look = () => cell.getAttribute('class') === 'held' && done(Date.now());
+    new MutationObserver(look).observe(cell, {attributes: true});
+})"""
+
+
+async def lose(_: Route) -> None:
+    """The request stays on its way."""
 
 
 async def on_sale(visitors: Visitors, rows: int = 3, seats: int = 8, **event: Any) -> str:
@@ -94,11 +106,9 @@ async def test_of_two_browsers_one_gets_the_seat_and_the_other_is_told(people: P
         await person.sign_in(name)
         await person.look_at(event_id)
         await person.choose((1, 4))
-    await asyncio.gather(
-        *(person.page.evaluate("document.querySelector('.cart button.main').click()") for person in (cia, dan))
-    )
+    await asyncio.gather(*(person.page.evaluate(PRESS) for person in (cia, dan)))
 
-    async def outcome(person: Any) -> bool:
+    async def outcome(person: Person) -> bool:
         await expect(person.page.locator(".hold-time, .trouble, .notice.bad, .notice.info").first).to_contain_text(
             OUTCOME
         )
@@ -114,16 +124,9 @@ async def test_a_seat_changes_colour_while_others_look(people: People, visitors:
     for person in (eva, fay):
         await person.look_at(event_id)
     await fay.choose((1, 2))
-    watching = fay.page.evaluate(
-        """label => new Promise(done => {
-            const cell = [...document.querySelectorAll('rect')].find(one => one.getAttribute('aria-label').startsWith(label));
-            new MutationObserver(() => cell.getAttribute('class') === 'held' && done(Date.now())).observe(cell, {attributes: true});
-        })""",
-        "stalls, row 1, seat 2,",
-    )
-    seen = asyncio.create_task(watching)
+    seen = asyncio.ensure_future(fay.page.evaluate(HELD_AT, "stalls, row 1, seat 2,"))
     await eva.choose((1, 2))
-    clicked = await eva.page.evaluate("document.querySelector('.cart button.main').click() || Date.now()")
+    clicked = await eva.page.evaluate(f"{PRESS} || Date.now()")
     latency_ms = await seen - clicked
     print(f"from the click to the colour in another browser: {latency_ms} ms")  # noqa: T201
     assert latency_ms < COLOUR_WITHIN_MS
@@ -163,7 +166,7 @@ async def test_a_reload_before_the_answer_to_a_hold_goes_on_with_the_same(people
     await hal.look_at(event_id)
     await hal.choose((1, 1), (1, 2))
     # The request goes out and its answer never arrives.
-    await hal.page.route("**/v1/reservations", lambda route: None)
+    await hal.page.route("**/v1/reservations", lose)
     async with hal.page.expect_request("**/v1/reservations") as asked:
         await hal.hold()
     first = (await asked.value).post_data_json

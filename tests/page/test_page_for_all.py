@@ -1,7 +1,6 @@
-"""For everybody: no text becomes HTML, nothing comes from elsewhere, no fault of accessibility, and in both languages."""
+"""For everybody: no text becomes HTML, nothing comes from elsewhere, anybody can use it, in both languages."""
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +8,6 @@ import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.async_api import Error, Page, expect
 
-from tests.e2e.house import House
 from tests.frontend.visitors import Visitors, found, new_id
 from tests.page.people import PHONE, People, Person
 
@@ -39,8 +37,8 @@ async def on_sale(visitors: Visitors, name: str, section: str, price_minor: int 
 
 
 @pytest.fixture(params=[{}, {"viewport": PHONE, "color_scheme": "dark"}], ids=["desk", "phone in the dark"])
-async def buyer(people: People, request: pytest.FixtureRequest) -> AsyncIterator[Person]:
-    yield await people.person(**request.param)
+async def buyer(people: People, request: pytest.FixtureRequest) -> Person:
+    return await people.person(**request.param)
 
 
 async def check(page: Page, view: str) -> None:
@@ -132,7 +130,7 @@ async def test_text_stays_text_on_every_view(people: People, visitors: Visitors)
     assert not dialogs
 
 
-async def test_the_first_load_is_small_and_may_do_little(people: People, visitors: Visitors, house: House) -> None:
+async def test_the_first_load_is_small_and_may_do_little(people: People, visitors: Visitors) -> None:
     pat = await people.person()
     answer = await pat.page.goto("/")
     assert answer is not None

@@ -106,7 +106,7 @@ async def refunded(visitors: Visitors, reservation_id: str) -> bool:
     return bool(found(read)["reservation"]["state"] == "STATE_CANCELLED")
 
 
-async def test_a_new_event_that_a_reload_cuts_off_gets_its_seats_once(people: People, visitors: Visitors) -> None:
+async def test_a_new_event_that_a_reload_cuts_off_gets_its_seats_once(people: People) -> None:
     otto = await people.person()
     await otto.sign_in("otto", "/#/organise/new")
     await otto.page.get_by_label("Name", exact=True).fill("Cut off")
@@ -136,5 +136,5 @@ async def test_what_belongs_to_another_organiser_cannot_be_managed(people: Peopl
     eve = await people.person()
     await eve.sign_in("eve", "/#/organise")
     await eve.page.goto(f"/#/organise/{event_id}")
-    await eve.sees("This event is somebody else’s")
+    await eve.sees("This event is somebody else")
     await expect(eve.page.get_by_role("button", name="Cancel the event")).to_have_count(0)
