@@ -199,7 +199,7 @@ export function eventView(frame, id) {
   let asking = false;
 
   async function hold(what) {
-    if (await frame.signedIn('BUYER')) await outcome(api.reserve({ event_id: id, ...what }, { event_id: id }));
+    if (!asking && (await frame.signedIn('BUYER'))) await outcome(api.reserve({ event_id: id, ...what }, { event_id: id }));
   }
 
   // After a reload, or when another tab asks: the same request again.

@@ -43,7 +43,7 @@ export function orderView(frame, id) {
     role: 'BUYER',
     message: ({ reservation }) => take(reservation),
     link(how, error) {
-      link.replaceChildren(...(how === 'lost' ? [t('link.lost.order')] : []));
+      link.replaceChildren(...(how === 'lost' ? [t('link.lost.order')] : how === 'refused' && order ? [error.message] : []));
       if (how === 'lost' && link.dataset.state !== 'lost') say(t('link.lost.order'));
       if (how === 'live' && link.dataset.state === 'lost') say(t('link.back'));
       link.dataset.state = how;

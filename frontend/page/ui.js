@@ -34,22 +34,24 @@ export function toMinor(text, currency) {
   return Math.abs(minor - Math.round(minor)) < 1e-6 ? Math.round(minor) : NaN;
 }
 
+// To make a format takes longer than to use it a hundred times.
 const formats = new Map();
 function format(currency) {
   const key = `${locale()} ${currency}`;
-  if (!formats.has(key)) {
-    let made;
-    try {
-      made = new Intl.NumberFormat(locale(), { style: 'currency', currency });
-    } catch { // no code of a currency
-      made = new Intl.NumberFormat(locale(), { minimumFractionDigits: 2, maximumFractionDigits: 2 });
-    }
-    formats.set(key, made);
-  }
+  if (!formats.has(key)) formats.set(key, made(currency));
   return formats.get(key);
 }
 
-export const count = (number) => new Intl.NumberFormat(locale()).format(number);
+function made(currency) {
+  if (!currency) return new Intl.NumberFormat(locale());
+  try {
+    return new Intl.NumberFormat(locale(), { style: 'currency', currency });
+  } catch { // no code of a currency
+    return new Intl.NumberFormat(locale(), { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+  }
+}
+
+export const count = (number) => format('').format(number);
 export const when = (time) =>
   new Intl.DateTimeFormat(locale(), { dateStyle: 'full', timeStyle: 'short' }).format(new Date(time));
 export const whenShort = (time) =>

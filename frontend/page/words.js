@@ -538,14 +538,18 @@ export const language = () => chosen;
 // Of the reader's own country, if the language is among his: it decides how dates and money look.
 export const locale = () => navigator.languages.find((one) => one.toLowerCase().startsWith(chosen)) ?? chosen;
 
+// To make one takes longer than anything else that is done with words.
+let plurals = new Intl.PluralRules(chosen);
+
 export function setLanguage(code) {
   chosen = code;
+  plurals = new Intl.PluralRules(chosen);
   localStorage.setItem('language', code);
 }
 
 export function t(key, values = {}) {
   let text = words[chosen][key] ?? en[key] ?? key;
-  if (Array.isArray(text)) text = text[new Intl.PluralRules(chosen).select(values.n) === 'one' ? 0 : 1];
+  if (Array.isArray(text)) text = text[plurals.select(values.n) === 'one' ? 0 : 1];
   return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? '');
 }
 

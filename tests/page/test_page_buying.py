@@ -240,6 +240,26 @@ async def test_the_gateway_may_be_restarted_under_the_page(people: People, visit
     await expect(lou.seat(2, 2)).to_have_class("sold")
 
 
+async def test_a_lost_connection_costs_neither_the_hold_nor_the_payment(
+    people: People, visitors: Visitors, house: House
+) -> None:
+    event_id = await on_sale(visitors)
+    ned = await people.person()
+    await ned.sign_in("ned")
+    await ned.look_at(event_id)
+    await ned.choose((3, 1))
+    await ned.hold()
+    reservation_id = await ned.held()
+    async with house.alone:
+        await house.kill("frontend")
+        await ned.sees("Your order is safe")
+        await ned.pay()
+        await ned.sees("We keep asking; nothing will be done twice")
+        await house.up("frontend")
+    await ned.sees("They are yours")
+    assert len(await payments(visitors, reservation_id, "ned")) == 1
+
+
 async def test_with_the_keyboard_alone(people: People, visitors: Visitors) -> None:
     event_id = await on_sale(visitors)
     mia = await people.person()

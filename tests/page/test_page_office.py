@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 
+import pytest
 from playwright.async_api import Page, Route, expect
 
 from tests.frontend.visitors import Visitors, found, new_id
@@ -99,6 +100,25 @@ async def test_an_event_is_made_sold_changed_and_taken_back(people: People, visi
     await olga.page.get_by_role("dialog").get_by_role("button", name="Cancel the event").click()
     await expect(olga.page.locator(".badge.cancelled").first).to_be_visible()
     await figure(olga, "sold", "0")
+
+
+@pytest.mark.parametrize(
+    ("typed", "written"),
+    [
+        ("ada", "ada"),
+        ("=1+1", "'=1+1"),
+        ("-1", "'-1"),
+        ("@a", "'@a"),
+        ("\t=1", "'\t=1"),
+        (' =HYPERLINK("x";"y")', '"\' =HYPERLINK(""x"";""y"")"'),
+        ("a,b", '"a,b"'),
+    ],
+)
+async def test_no_cell_is_a_formula(people: People, typed: str, written: str) -> None:
+    otto = await people.person()
+    await otto.page.goto("/")
+    lines = await otto.page.evaluate("async cell => (await import('/page/organiser.js')).csv([[cell]])", typed)
+    assert lines.split("\r\n")[1:] == [written, ""]
 
 
 async def refunded(visitors: Visitors, reservation_id: str) -> bool:
