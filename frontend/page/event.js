@@ -43,12 +43,11 @@ export function eventView(frame, id) {
       return;
     }
     if (closed) return;
-    trouble.replaceChildren();
+    if (!asking) trouble.replaceChildren();
     frame.title(event.name);
     drawHead();
     stop = api.watch(`/v1/events/${id}/tickets:watch`, { message: take, link: linked });
     refreshHolds();
-    goOn();
   }
 
   let stop = () => {};
@@ -226,7 +225,7 @@ export function eventView(frame, id) {
       }
     } finally {
       asking = false;
-      if (!closed) draw();
+      if (!closed && event) draw();
     }
   }
 
@@ -249,6 +248,7 @@ export function eventView(frame, id) {
 
   const otherTab = (stored) => { if (stored.key?.startsWith('intent.')) setTimeout(refreshHolds, 200); };
   addEventListener('storage', otherTab);
+  goOn(); // at once: its answer may come before the event does
   load();
   return {
     element,

@@ -7,8 +7,9 @@ const SEAT = 8;
 const LABEL = 14; // for the row's name
 const SEAT_PX_MAX = 34;
 const TAP_PX_MIN = 18; // below that a finger cannot choose: the first tap comes nearer
-const SLICE_MS = 5;
+const SLICE_MS = 8;
 const SLICE_SEATS = 20; // after which the clock is looked at
+const SHOWN_SEATS = 500; // at a time: each time the browser paints the whole map again
 const NUMBERED_MAX = 600; // seats that show their numbers
 const DRAWN_MAX = 20_000; // beyond that a map is of no use, and slow
 const AISLES_MAX = 2; // so many times as wide as its seats may a row be for its gaps to be drawn
@@ -137,7 +138,7 @@ export class SeatMap {
       this.element.replaceChildren(h('p', { class: 'quiet' }, t('map.large')));
       return;
     }
-    await rest();
+    await frame();
     if (this.turn !== turn || this.closed) return;
     this.sections = arrange(seats);
     this.numbered = seats.length <= NUMBERED_MAX;
@@ -147,6 +148,16 @@ export class SeatMap {
     this.rows = [];
     this.fit();
     let begin = performance.now();
+    let made = [];
+    let many = 0;
+    const shown = async () => {
+      await frame();
+      if (this.turn !== turn || this.closed) return false;
+      for (const [group, row] of made) group.append(row);
+      [made, many] = [[], 0];
+      begin = performance.now();
+      return true;
+    };
     for (const section of this.sections) {
       section.group = svg('g', { role: 'rowgroup', 'aria-label': section.name });
       section.title = svg('text', { class: 'section', 'aria-hidden': 'true' }, this.titleOf(section));
@@ -155,17 +166,19 @@ export class SeatMap {
       this.stack();
       this.resize();
       for (const [index, { row, seats: inRow }] of section.rows.entries()) {
-        const add = this.row(row, index * PITCH, (this.width - section.width) / 2, section.group);
+        const { element, add } = this.row(row, index * PITCH, (this.width - section.width) / 2);
+        made.push([section.group, element]);
         for (let first = 0; first < inRow.length; first += SLICE_SEATS) {
           add(inRow.slice(first, first + SLICE_SEATS));
-          if (performance.now() - begin > SLICE_MS) {
-            await rest();
-            if (this.turn !== turn || this.closed) return;
-            begin = performance.now();
-          }
+          if (performance.now() - begin < SLICE_MS) continue;
+          await rest();
+          begin = performance.now();
         }
+        many += inRow.length;
+        if (many >= SHOWN_SEATS && !(await shown())) return;
       }
     }
+    if (!(await shown())) return;
     this.rows[0]?.cells[0]?.setAttribute('tabindex', '0');
     this.active = this.rows[0]?.cells[0];
     this.svg.setAttribute('aria-busy', 'false');
@@ -178,14 +191,13 @@ export class SeatMap {
   }
 
   // A new row, and what adds seats to it.
-  row(row, y, left, group) {
+  row(row, y, left) {
     const made = svg('g', { role: 'row', 'aria-label': t('seat.row', { row }) },
       svg('text', { x: left + LABEL - 4, y: y + 6.5, class: 'row', role: 'rowheader' }, row));
     const blank = svg('rect', { y, width: SEAT, height: SEAT, rx: 2, role: 'gridcell', tabindex: -1 });
     const cells = [];
     const at = this.rows.push({ cells }) - 1;
-    group.append(made);
-    return (seats) => {
+    const add = (seats) => {
       const elements = [];
       for (const seat of seats.filter(({ state }) => state !== 'gone')) {
         const cell = blank.cloneNode();
@@ -200,6 +212,7 @@ export class SeatMap {
       }
       made.append(...elements);
     };
+    return { element: made, add };
   }
 
   paint(cell) {
@@ -378,4 +391,5 @@ export class SeatMap {
   }
 }
 
-const rest = () => new Promise((resolve) => { requestAnimationFrame(() => setTimeout(resolve)); });
+const rest = () => new Promise((resolve) => { setTimeout(resolve); });
+const frame = () => new Promise((resolve) => { requestAnimationFrame(() => setTimeout(resolve)); });

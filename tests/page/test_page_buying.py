@@ -23,10 +23,6 @@ HELD_AT = """label => new Promise(done => {
 })"""
 
 
-async def lose(_: Route) -> None:
-    """The request stays on its way."""
-
-
 async def on_sale(visitors: Visitors, rows: int = 3, seats: int = 8, **event: Any) -> str:
     """A new event with one section of seats: its id."""
     olga = visitors.as_("organiser", "olga")
@@ -165,12 +161,25 @@ async def test_a_reload_before_the_answer_to_a_hold_goes_on_with_the_same(people
     await hal.sign_in("hal")
     await hal.look_at(event_id)
     await hal.choose((1, 1), (1, 2))
-    # The request goes out and its answer never arrives.
-    await hal.page.route("**/v1/reservations", lose)
+    # The first request stays on its way.
+    sent = []
+    answered = asyncio.Event()
+
+    async def lose_the_first(route: Route) -> None:
+        sent.append(route.request)
+        if len(sent) > 1:
+            await route.fulfill(response=await route.fetch())
+            answered.set()
+
+    async def after_that(route: Route) -> None:
+        await answered.wait()
+        await route.continue_()
+
+    await hal.page.route("**/v1/reservations", lose_the_first)
+    await hal.page.route(f"**/v1/events/{event_id}", after_that)
     async with hal.page.expect_request("**/v1/reservations") as asked:
         await hal.hold()
     first = (await asked.value).post_data_json
-    await hal.page.unroute("**/v1/reservations")
     async with hal.page.expect_request("**/v1/reservations") as asked:
         await hal.page.reload()
     assert (await asked.value).post_data_json == first
