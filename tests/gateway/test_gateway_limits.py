@@ -39,6 +39,7 @@ async def refusal(call: Any) -> grpc.aio.AioRpcError:
     return refused.value
 
 
+@pytest.mark.usefixtures("consumers")  # who declare the exchange
 async def test_an_address_that_calls_too_often_is_told_when_it_may_again(
     broker_url: str, owner_address: str, owner: Owner
 ) -> None:
@@ -52,6 +53,7 @@ async def test_an_address_that_calls_too_often_is_told_when_it_may_again(
         assert len(owner.asked) == 5
 
 
+@pytest.mark.usefixtures("consumers")  # who declare the exchange
 async def test_loopback_may_call_as_often_as_it_likes(broker_url: str, owner_address: str) -> None:
     async with serving(broker_url, owner_address, **FEW | {"limit_loopback": False}) as gateway:
         await asyncio.gather(*(gateway.catalog.GetEvent(catalog.GetEventRequest(event_id=new_id())) for _ in range(50)))
@@ -74,6 +76,7 @@ def test_who_calls_for_many_may_call_more_often_and_operators_as_they_like(role:
     assert sum(limits.caller_wait_s(caller) == 0 for _ in range(3 * SYSTEM_BURST)) == burst
 
 
+@pytest.mark.usefixtures("consumers")  # who declare the exchange
 async def test_streams_of_one_address_are_bounded(broker_url: str, owner_address: str, owner: Owner) -> None:
     event_id = new_id()
     owner.tickets[event_id] = []
