@@ -14,22 +14,27 @@ from playwright.async_api import Browser, async_playwright
 from deploy.debian import install
 
 PACKAGE: Final = "chromium"
+# As it is called elsewhere; its brothers will do.
+NAMES: Final = (PACKAGE, "chromium-browser", "google-chrome")
 LAUNCH_TIMEOUT_MS: Final = 60_000
 
 
 def executable() -> str:
     """The path of the browser. Raises StackError, which says what to install, where it cannot be had."""
-    found = shutil.which(PACKAGE)
-    if found:
+    if found := _found():
         return found
     own = Path(tempfile.gettempdir()) / f"ticketrush-{os.getuid()}"
     own.mkdir(mode=0o700, exist_ok=True)
     with (own / "chromium.lock").open("a") as lock:
         # Tests run in several processes: one of them installs, the others wait.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not shutil.which(PACKAGE):
+        if not _found():
             install([PACKAGE], own / "apt.log", print)
-    return shutil.which(PACKAGE) or PACKAGE
+    return _found() or PACKAGE
+
+
+def _found() -> str | None:
+    return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @asynccontextmanager
