@@ -13,6 +13,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from hpack import Encoder
 from hpack.struct import NeverIndexedHeaderTuple
+from hyperframe.frame import RstStreamFrame
 
 from chassis.batch import pack
 from tests.e2e.house import SERVICES, House, connected
@@ -45,6 +46,7 @@ ACTING: Final = (
 WORDS: Final = {"name", "venue", "reason", "section", "row", "seat"}
 LEVELS: Final = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}
 PARKED_WITHIN_S: Final = 60.0
+REFUSED_WITHIN_S: Final = 60.0
 _JOINERS: Final = "\u200c\u200d"
 
 
@@ -206,22 +208,26 @@ async def test_nothing_else_of_a_call_makes_a_line_of_the_log(house: House) -> N
     """Its path, its token, its headers, also too many of them."""
     address = house.stack.address("gateway")
     host, _, port = address.rpartition(":")
-    bomb = Encoder().encode([NeverIndexedHeaderTuple("x-long", "x" * 1_000)]) * 15
     for text in ACTING:
         plain = text.encode("utf-8", "replace").decode("latin-1")
         line = await http2_attacks.dial((host, int(port)))
         try:
             await line.send(http2_attacks.greeting())
             for path in (f"/{plain}", f"/ticketrush.v1.TicketingService/{plain}"):
-                block = raw_request(path, plain)
-                one, two = line.stream_id(), line.stream_id()
-                await line.send(http2_attacks.opened(one, block))
-                await line.send(http2_attacks.opened(two, raw_request(http2_attacks.HEALTH_CHECK, "x") + bomb))
+                await line.send(http2_attacks.opened(line.stream_id(), raw_request(path, plain)))
         except OSError:
             # It was hung up on for the first already.
             pass
         finally:
             line.writer.transport.abort()
+    line = await http2_attacks.dial((host, int(port)))
+    try:
+        await line.send(http2_attacks.greeting(), http2_attacks.planted(line.stream_id()))
+        await line.send(*http2_attacks.bomb(line.stream_id()))
+        async with asyncio.timeout(REFUSED_WITHIN_S):
+            await http2_attacks.hears(line, RstStreamFrame)
+    finally:
+        line.writer.transport.abort()
     await house.office.put_on_sale()
     check_logs(house)
 
