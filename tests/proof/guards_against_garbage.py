@@ -51,7 +51,7 @@ GARBAGE: Final = (
         (
             Edit(
                 "reservations/handlers/settle.py",
-                "if not 0 < payment.amount_minor <= AMOUNT_MINOR_MAX:",
+                "if not 0 <= payment.amount_minor <= AMOUNT_MINOR_MAX:",
                 "if False:",
             ),
         ),

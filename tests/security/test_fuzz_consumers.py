@@ -46,7 +46,7 @@ PER_MESSAGE: Final = 3
 PUBLISH_TIMEOUT_S: Final = 10.0
 GOOD_WORK_TIMEOUT_S: Final = 120.0
 SET_ASIDE_WITHIN_S: Final = 30.0
-AMOUNTS: Final = (0, -1, -(2**63), 10**12 + 1, 2**63 - 1)
+AMOUNTS: Final = (-1, -(2**63), 10**12 + 1, 2**63 - 1)
 UNKNOWN: Final = "UNKNOWN_PAYLOAD"
 
 Envelopes = Sequence[pb.Envelope]
