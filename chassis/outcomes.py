@@ -17,7 +17,7 @@ NAME_BYTES_MAX: Final = 255
 """Of a queue: a longer one the protocol cannot carry, and whoever waits behind it would wait on."""
 
 _sent = Counter("ticketrush_amqp_outcomes_sent", "Outcomes handed to the broker.")
-_dropped = Counter("ticketrush_amqp_outcomes_dropped", "Outcomes dropped: no connection, no such queue, too many.")
+_dropped = Counter("ticketrush_amqp_outcomes_dropped", "Outcomes dropped: no connection, too many waiting, no name.")
 
 
 class Outcomes:

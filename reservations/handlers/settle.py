@@ -132,7 +132,7 @@ def _cancellation(envelope: Envelope) -> Matter:
 def _approval(envelope: Envelope) -> Matter:
     payment = envelope.payment_approved.payment
     payment_id = UUID(payment.payment_id)
-    if not 0 < payment.amount_minor <= AMOUNT_MINOR_MAX:
+    if not 0 <= payment.amount_minor <= AMOUNT_MINOR_MAX:
         raise ValueError(f"amount_minor is {payment.amount_minor}")
 
     def decide(books: Books, reservation: Reservation) -> str:

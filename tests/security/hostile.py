@@ -113,7 +113,7 @@ def messages(draw: st.DrawFn, message: Descriptor, known: Known) -> Message:
     """Messages whose fields are each left out, as they should be, or absurd."""
     made = GetMessageClass(message)()
     # A message with everything right but one thing gets the furthest.
-    wrong = draw(st.sampled_from((0.1, 0.1, 0.3, 0.8)))
+    wrong = draw(st.sampled_from((0, 1, 1, 3, 8)))
     chosen = {oneof.name: draw(st.sampled_from(list(oneof.fields))) for oneof in message.oneofs}
     for field in message.fields:
         if field.containing_oneof is None or chosen[field.containing_oneof.name] is field:
@@ -146,8 +146,8 @@ def drawn(strategy: st.SearchStrategy[Drawn], count: int) -> list[Drawn]:
     return found
 
 
-def _fill(draw: st.DrawFn, made: Message, field: FieldDescriptor, known: Known, wrong: float) -> None:
-    is_wrong = draw(st.floats(0, 1)) < wrong
+def _fill(draw: st.DrawFn, made: Message, field: FieldDescriptor, known: Known, wrong: int) -> None:
+    is_wrong = draw(st.sampled_from(range(10))) < wrong
     if is_wrong and draw(st.booleans()):
         return
     if field.is_repeated:

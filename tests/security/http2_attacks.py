@@ -192,22 +192,28 @@ async def endless_headers(line: Line) -> None:
         done["done"] += 10
 
 
+def planted(stream_id: int) -> HeadersFrame:
+    """Puts a long header into the connection's table."""
+    header = Encoder().encode([("x-bomb", "x" * 3_900)])
+    return HeadersFrame(stream_id, request(HEALTH_CHECK) + header, flags=["END_HEADERS", "END_STREAM"])
+
+
+def bomb(stream_id: int) -> Sequence[Frame]:
+    """The newest entry of the table has the index 62, and one byte names it."""
+    names = b"\xbe" * 16_000
+    return (
+        HeadersFrame(stream_id, request(HEALTH_CHECK)),
+        ContinuationFrame(stream_id, names),
+        ContinuationFrame(stream_id, names, flags=["END_HEADERS"]),
+    )
+
+
 async def header_bomb(line: Line) -> None:
     """A header in the connection's table, named ten thousand times in as many bytes: forty megabytes each."""
-    encoder = Encoder()
-    planted = encoder.encode([("x-bomb", "x" * 3_900)])
-    # The newest entry of the table has the index 62, and one byte names it.
-    bomb = b"\xbe" * 16_000
     await line.send(greeting())
-    first = line.stream_id()
-    await line.send(HeadersFrame(first, request(HEALTH_CHECK) + planted, flags=["END_HEADERS", "END_STREAM"]))
+    await line.send(planted(line.stream_id()))
     while True:
-        stream_id = line.stream_id()
-        await line.send(
-            HeadersFrame(stream_id, request(HEALTH_CHECK)),
-            ContinuationFrame(stream_id, bomb),
-            ContinuationFrame(stream_id, bomb, flags=["END_HEADERS"]),
-        )
+        await line.send(*bomb(line.stream_id()))
         done["done"] += 1
         await asyncio.sleep(A_BYTE_EVERY_S)
 
