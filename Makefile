@@ -98,6 +98,9 @@ bench-smoke: venv ## one short round of it, in a minute and a half
 bench: venv ## beside its ceilings and what anyone would build instead, on a stack of its own (ARGS="seats --rounds 3": some)
 	@$(BIN)/python -m bench $(ARGS)
 
+screenshots: venv ## take the pictures of the page that the docs show, on a stack of its own
+	@$(BIN)/python -m tests.page.screenshots
+
 proof-crashes: venv ## end processes at every point between two steps, in every scenario (ARGS="payments charge": only some)
 	@$(BIN)/python -m tests.proof.crash_matrix $(ARGS)
 
@@ -139,5 +142,5 @@ generate = $(PROTOC) --python_out=$(1)/python --grpc_python_out=$(1)/python \
 	--grpc-gateway_out=$(1)/go --grpc-gateway_opt=$(GO_OPT),$(HTTP_OPT) \
 	--openapiv2_out=$(1)/openapi --openapiv2_opt=$(GO_PACKAGES),$(HTTP_OPT),$(OPENAPI_OPT) $(PUBLIC_PROTOS)
 
-.PHONY: help demo up down status logs test verify lint types contract gotools fresh-gen containers audit gen baseline fmt bench bench-smoke \
+.PHONY: help demo up down status logs test verify lint types contract gotools fresh-gen containers audit gen baseline fmt screenshots bench bench-smoke \
 	proof-crashes proof-fuzz proof-guards proof-model proof-poison chaos chaos-smoke clean venv

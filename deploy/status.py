@@ -40,9 +40,7 @@ def statuses(stack: Stack) -> list[Status]:
             stack.pid(service.name),
             stack.is_serving(service.name),
             env[service.address],
-            f"http://{env[service.address]}/docs"
-            if service.is_http
-            else f"http://{env[service.metrics_address]}/metrics",
+            f"http://{env[service.address]}/" if service.is_http else f"http://{env[service.metrics_address]}/metrics",
         )
         for service in PROCESSES
     ]

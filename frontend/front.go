@@ -52,6 +52,7 @@ func (f *front) handler(rest http.Handler, session http.Handler) http.Handler {
 	mux.Handle("/openapi.json", compressed(still("application/json", openapi.Document)))
 	mux.Handle("/docs", under(docsRule, compressed(still("text/html; charset=utf-8", docsPage()))))
 	mux.Handle("/docs.css", still("text/css; charset=utf-8", docsCSS))
+	servePage(mux)
 	if session != nil {
 		mux.Handle("/v1/session", readBody(session))
 	}

@@ -37,6 +37,13 @@ class Desk(ticketing_pb2_grpc.TicketingServiceServicer, catalog_pb2_grpc.Catalog
         events = [catalog_pb2.Event(event_id=str(number), name="Hamlet") for number in range(self.events)]
         return catalog_pb2.ListEventsResponse(events=events)
 
+    async def GetEvent(self, request: catalog_pb2.GetEventRequest, context: Context) -> Any:
+        await self._called(request, context)
+        event = catalog_pb2.Event(
+            event_id=request.event_id, name="Hamlet", currency="EUR", state=catalog_pb2.Event.STATE_OPEN
+        )
+        return catalog_pb2.GetEventResponse(event=event)
+
     async def CreateEvent(self, request: catalog_pb2.CreateEventRequest, context: Context) -> Any:
         await self._called(request, context)
         return catalog_pb2.CreateEventResponse(event=request.event)
