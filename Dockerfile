@@ -1,4 +1,22 @@
-# One image for all services: `python -m NAME` says which.
+# Two images: that of the HTTP front, which is one compiled program, and one for all services: `python -m NAME` says which.
+FROM golang:1.26.8-bookworm AS program
+
+WORKDIR /src/frontend
+COPY gen/go.mod gen/go.sum ../gen/
+COPY frontend/go.mod frontend/go.sum ./
+RUN --mount=type=cache,target=/go/pkg/mod go mod download
+COPY gen/ ../gen/
+COPY frontend/ ./
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    CGO_ENABLED=0 go build -trimpath -o /frontend .
+
+FROM scratch AS frontend
+
+COPY --from=program /frontend /frontend
+USER 10001:10001
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/frontend"]
+
 FROM python:3.11.14-slim-bookworm AS wheels
 
 WORKDIR /src

@@ -4,8 +4,21 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 BIN := $(CURDIR)/.venv/bin
 PROTOS = $(sort $(shell find protos -name '*.proto' -printf '%P '))
-PROTOC = PATH="$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos
+PROTOC = PATH="$(BIN):$(GO_TOOLS):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos
 BASELINE := protos/baseline.binpb
+
+GO := $(BIN)/python -m deploy.golang
+GO_MODULES := frontend loadgen
+GOFMT = $$($(GO) env GOROOT)/bin/gofmt
+GO_TOOLS := $(CURDIR)/.venv/go
+# What goes over HTTP. The protos name no package of Go's: to add one later would be a breaking change to those who have them.
+PUBLIC_PROTOS := ticketrush/v1/catalog.proto ticketrush/v1/ticketing.proto
+comma := ,
+GO_PACKAGES := $(subst $() ,$(comma),$(foreach proto,$(PUBLIC_PROTOS),M$(proto)=ticketrush/gen/go/ticketrush/v1))
+GO_OPT := paths=source_relative,$(GO_PACKAGES)
+HTTP_OPT := grpc_api_configuration=protos/ticketrush/v1/http.yaml
+OPENAPI_OPT := openapi_configuration=protos/ticketrush/v1/openapi.yaml,allow_merge=true,merge_file_name=ticketrush
+OPENAPI_OPT := $(OPENAPI_OPT),json_names_for_fields=false,openapi_naming_strategy=simple
 
 # Each has servers and services of its own. Tests wait more than they work, so there are more of them than cores.
 WORKERS ?= 4
@@ -41,6 +54,9 @@ verify: lint types contract fresh-gen containers audit ## check style, types, co
 lint: venv
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@for module in $(GO_MODULES); do (cd $$module && $(GO) vet ./...) || exit 1; done
+	@unformatted=$$($(GOFMT) -l $(GO_MODULES)) && test -z "$$unformatted" || \
+	{ echo "error: not formatted; mend it with: make fmt"; echo "$$unformatted"; exit 1; }
 
 types: venv
 	@$(BIN)/mypy .
@@ -50,9 +66,11 @@ contract: venv
 	@$(BIN)/buf format --diff --exit-code
 	@$(BIN)/buf breaking --against $(BASELINE)
 
-fresh-gen: venv
-	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && $(call generate,"$$new") && \
-	diff --recursive --exclude=__pycache__ "$$new/ticketrush" gen/python/ticketrush || \
+fresh-gen: venv gotools
+	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && mkdir "$$new/python" "$$new/go" "$$new/openapi" && \
+	$(call generate,"$$new") && diff --recursive --exclude=__pycache__ "$$new/python/ticketrush" gen/python/ticketrush && \
+	diff --recursive "$$new/go/ticketrush" gen/go/ticketrush && \
+	diff "$$new/openapi/ticketrush.swagger.json" gen/openapi/ticketrush.swagger.json || \
 	{ echo "error: gen/ is not what protos/ generate; renew it with: make gen"; exit 1; }
 
 containers: venv
@@ -62,15 +80,16 @@ containers: venv
 audit: venv ## look for packages with known vulnerabilities and for committed secrets (what is offline is skipped)
 	@$(BIN)/python -m tests.security.scan
 
-gen: venv ## generate gen/ from protos/
-	@rm -rf gen/python/ticketrush && $(call generate,gen/python)
+gen: venv gotools ## generate gen/ from protos/
+	@rm -rf gen/python/ticketrush gen/go/ticketrush && $(call generate,gen)
 
 baseline: venv ## at a release: make the contract of now the one that later changes must not break
 	@$(BIN)/buf build --exclude-source-info --output $(BASELINE)
 
-fmt: venv ## format Python and protos
+fmt: venv ## format Python, Go and protos
 	@$(BIN)/ruff check --fix-only --quiet
 	@$(BIN)/ruff format
+	@$(GOFMT) -w $(GO_MODULES)
 	@$(BIN)/buf format --write
 
 bench-smoke: venv ## one short round of it, in a minute and a half
@@ -79,8 +98,14 @@ bench-smoke: venv ## one short round of it, in a minute and a half
 bench: venv ## beside its ceilings and what anyone would build instead, on a stack of its own (ARGS="seats --rounds 3": some)
 	@$(BIN)/python -m bench $(ARGS)
 
+screenshots: venv ## take the pictures of the page that the docs show, on a stack of its own
+	@$(BIN)/python -m tests.page.screenshots
+
 proof-crashes: venv ## end processes at every point between two steps, in every scenario (ARGS="payments charge": only some)
 	@$(BIN)/python -m tests.proof.crash_matrix $(ARGS)
+
+proof-fuzz: venv ## call every RPC with absurd messages and garbled bytes, and see that it answers in order (SECONDS=600: for so long)
+	@FUZZ_SECONDS=$(or $(SECONDS),300) $(BIN)/pytest tests/security/test_fuzz_rpcs.py --durations=1
 
 proof-guards: venv ## take out each guard, in a copy, and see that its tests fail (ARGS="lock": only some)
 	@$(BIN)/python -m tests.proof.guards $(ARGS)
@@ -107,7 +132,15 @@ venv:
 	command -v $(PYTHON) > /dev/null || { echo "error: there is no $(PYTHON)"; exit 1; }; \
 	$(PYTHON) -m deploy.bootstrap
 
-generate = $(PROTOC) --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
+# The versions of the plugins are in frontend/go.mod.
+gotools: venv
+	@cd frontend && GOBIN=$(GO_TOOLS) $(GO) install tool
 
-.PHONY: help demo up down status logs test verify lint types contract fresh-gen containers audit gen baseline fmt bench bench-smoke \
-	proof-crashes proof-guards proof-model proof-poison chaos chaos-smoke clean venv
+generate = $(PROTOC) --python_out=$(1)/python --grpc_python_out=$(1)/python \
+	--mypy_out=quiet:$(1)/python --mypy_grpc_out=quiet:$(1)/python $(PROTOS) && \
+	$(PROTOC) --go_out=$(1)/go --go_opt=$(GO_OPT) --go-grpc_out=$(1)/go --go-grpc_opt=$(GO_OPT) \
+	--grpc-gateway_out=$(1)/go --grpc-gateway_opt=$(GO_OPT),$(HTTP_OPT) \
+	--openapiv2_out=$(1)/openapi --openapiv2_opt=$(GO_PACKAGES),$(HTTP_OPT),$(OPENAPI_OPT) $(PUBLIC_PROTOS)
+
+.PHONY: help demo up down status logs test verify lint types contract gotools fresh-gen containers audit gen baseline fmt screenshots bench bench-smoke \
+	proof-crashes proof-fuzz proof-guards proof-model proof-poison chaos chaos-smoke clean venv

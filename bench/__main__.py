@@ -34,6 +34,7 @@ from bench.report import IN_FLIGHT, Figure, Round, markdown, percentile, show, t
 from bench.scenarios import SCENARIOS, SCHEMA, BackOffice, NoOffice, Office, PublicOffice, Scenario
 from bench.subjects import Subject
 from chassis.bearer import bearing
+from deploy.services import FRONTEND, NAMES
 from deploy.stack import Stack
 from loadgen import Load
 from ticketrush.v1.catalog_pb2_grpc import CatalogServiceStub
@@ -44,6 +45,8 @@ ECHOES: Final = (1, 2)
 # What is best on two cores, for a measurement that has no time to find out.
 BASELINES_USUAL: Final = 2
 ECHOES_USUAL: Final = 2
+# HTTP is measured by itself.
+PARTS: Final = tuple(name for name in NAMES if name != FRONTEND.name)
 CORE: Final = ("seats", "hot-seat", "flash", "carts", "orders")
 BY_NAME: Final = ("few", *NAMED)
 SMOKE: Final = ("seats", "hot-seat")
@@ -253,12 +256,12 @@ async def _measure(names: Sequence[str], rounds: int, seconds: float, *, smoke: 
     ):
         stack = Stack(Path(place) / ".run")
         try:
-            await asyncio.to_thread(stack.up)
+            await asyncio.to_thread(stack.up, PARTS)
             with psycopg.connect(make_conninfo(stack.env["DATABASE_URL"], dbname="postgres"), autocommit=True) as conn:
                 # Nobody may be connected to what is copied.
                 stack.down(("reservations", "payments", "scheduler", "gateway"))
                 conn.execute(f"CREATE DATABASE {DATABASE} TEMPLATE ticketrush")
-            await asyncio.to_thread(stack.up)
+            await asyncio.to_thread(stack.up, PARTS)
             program = await asyncio.to_thread(loadgen.build, stack.run_dir / "loadgen")
             line = grpc.aio.insecure_channel(stack.address("gateway"))
             async with bearing(line, stack.operator_token) as channel:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from bench import subjects
+from bench.fronts import rest
 from bench.report import Figure, Round
 from bench.rushes import backlog, expiring
 from bench.scenarios import SEATS, books, on_sale
@@ -168,6 +169,7 @@ NAMED: Final[dict[str, Named]] = {
     "pairs": pairs,
     "guarded": guarded,
     "hour": hour,
+    "rest": rest,
 }
 
 

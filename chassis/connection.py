@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import aio_pika
@@ -12,6 +12,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from aiormq.abc import DeliveredMessage
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from pamqp.commands import Basic
 from prometheus_client import Counter, Gauge
 from yarl import URL
 
@@ -168,6 +169,20 @@ class Link:
                 with naming_losses():
                     async with asyncio.timeout(REFRESH_TIMEOUT_S):
                         await self._refresh()
+
+
+def _read_what_can_be_read(properties: Basic.Properties, flags: int, data: bytes) -> None:
+    """Leaves unset what cannot be read, and what comes behind it.
+
+    The broker passes on what anybody put into the properties of a message, unread: names that are no text, years beyond
+    9999. The library raises, the connection is lost, the message comes again: for ever, with all that waits behind it.
+    """
+    with suppress(Exception):
+        _unmarshal(properties, flags, data)
+
+
+_unmarshal = Basic.Properties.unmarshal
+Basic.Properties.unmarshal = _read_what_can_be_read  # type: ignore[assignment,method-assign] # the library offers no other place
 
 
 class _Connection(aio_pika.Connection):

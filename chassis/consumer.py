@@ -12,7 +12,7 @@ from prometheus_client import Counter, Histogram
 
 from chassis.attempts import Failure, Handler, Poison, apply
 from chassis.batch import pack
-from chassis.delivery import ATTEMPT_HEADER, ROUTING_KEY_HEADER, Delivery
+from chassis.delivery import ATTEMPT_HEADER, ROUTING_KEY_HEADER, SHARD_HEADER, Delivery
 from chassis.intake import Intake
 from chassis.parking import ParkedMessage, Parking, parked_envelope, parked_flaw
 from chassis.publisher import Publisher, PublishError
@@ -139,7 +139,7 @@ class Consumer:
         headers: FieldTable = {
             ATTEMPT_HEADER: delivery.attempt + 1,
             ROUTING_KEY_HEADER: delivery.said_as,
-            "shard": delivery.headers.get("shard", 0),
+            SHARD_HEADER: delivery.shard,
         }
         body = pack([envelope.SerializeToString()])
         log.warning("%s: %s again in %s s: %r", self._queue, envelope.message_id, delay_s, error)

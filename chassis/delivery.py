@@ -14,6 +14,9 @@ from ticketrush.messages.v1 import messages_pb2 as pb
 # Of a message on the retry ladder: the steps it has taken, and the routing key it was first published with.
 ATTEMPT_HEADER: Final = "attempt"
 ROUTING_KEY_HEADER: Final = "routing_key"
+SHARD_HEADER: Final = "shard"
+# Headers say what anybody likes. More than that of anything nobody counts, and a column takes it.
+NUMBER_MAX: Final = 2**31 - 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,14 @@ class Delivery:
         """The queue that dead-lettered it last; its own routing key when none did."""
         return str(self._last_death().get("queue", self.routing_key))
 
+    @property
+    def shard(self) -> int:
+        """Of what it is about; 0 if it does not say."""
+        return self._number(SHARD_HEADER)
+
     def _number(self, header: str) -> int:
         value = self.headers.get(header)
-        return max(value, 0) if isinstance(value, int) else 0
+        return min(max(value, 0), NUMBER_MAX) if isinstance(value, int) else 0
 
     def _last_death(self) -> dict[str, Any]:
         deaths = self.headers.get("x-death")

@@ -56,7 +56,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 return None
             rule = self._guard.rule(method)
             if rule is None and method.startswith(_OWN_PREFIX):
-                return handler
+                return _well_formed(handler)
             if handler.request_streaming:
                 raise AssertionError(f"{method} takes a stream of requests, around which nothing is done here")
             gate = self._admission.gate(method) if self._admission else None
@@ -104,6 +104,50 @@ def _wrap(method: str, handler: Handler, gate: Gate | None, rule: Rule | None, l
     else:
         wrapped = grpc.unary_unary_rpc_method_handler(_around_unary(observe, inner), None, handler.response_serializer)
     return _Method(gate, rule, observe, wrapped, _overload_of(observe))
+
+
+def _well_formed(handler: Handler) -> Handler:
+    """One of gRPC's own services, asked only what is a request of its type.
+
+    What is none, gRPC itself would answer UNKNOWN, with a traceback in the log: to anybody, at no cost.
+    """
+    parse: Any = handler.request_deserializer
+    inner: Any = handler.unary_stream if handler.response_streaming else handler.unary_unary
+    talks: Any = handler.stream_stream
+
+    async def parsed(sent: bytes, context: Context) -> Any:
+        try:
+            return _parsed(parse, sent)
+        except errors.CallError as refused:
+            await errors.abort(context, refused)
+
+    async def all_parsed(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        async for sent in requests:
+            yield await parsed(sent, context)
+
+    async def call(sent: bytes, context: Context) -> Any:
+        return await inner(await parsed(sent, context), context)
+
+    async def talk(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        async for response in talks(all_parsed(requests, context), context):
+            yield response
+
+    if handler.request_streaming:
+        return grpc.stream_stream_rpc_method_handler(talk, None, handler.response_serializer)
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler(call, None, handler.response_serializer)
+    return grpc.unary_unary_rpc_method_handler(call, None, handler.response_serializer)
+
+
+def _parsed(parse: Callable[[bytes], Any] | None, sent: bytes) -> Any:
+    """The request; as it was sent for want of a parser. Raises CallError (INVALID_ARGUMENT, MALFORMED_REQUEST)."""
+    if parse is None:
+        return sent
+    try:
+        return parse(sent)
+    except DecodeError:
+        message = "the request is no message of this call's type"
+        raise errors.CallError(grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST", message) from None
 
 
 def _overload_of(observe: "_Observer") -> Handler:
@@ -215,7 +259,7 @@ class _Observer:
                     await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message, trailers)
                 if self._bytes_max is not None and len(sent) > self._bytes_max:
                     raise too_large(len(sent), self._bytes_max)
-            request = self._parsed(sent)
+            request = _parsed(self._parse, sent)
         except errors.CallError as refused:
             self.refused(refused.code)
             await errors.abort(context, refused)
@@ -236,15 +280,6 @@ class _Observer:
         if self._limits is not None:
             places.enter_context(self._limits.stream(caller, context))
         return places.close
-
-    def _parsed(self, sent: bytes) -> Any:
-        if self._parse is None:
-            return sent
-        try:
-            return self._parse(sent)
-        except DecodeError:
-            message = "the request is no message of this call's type"
-            raise errors.CallError(grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST", message) from None
 
     def succeeded(self) -> None:
         """It was answered."""

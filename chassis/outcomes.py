@@ -13,9 +13,11 @@ from chassis.connection import cancelled_from_outside, naming_losses
 
 WAITING_MAX: Final = 20_000
 SEND_TIMEOUT_S: Final = 5.0
+NAME_BYTES_MAX: Final = 255
+"""Of a queue: a longer one the protocol cannot carry, and whoever waits behind it would wait on."""
 
 _sent = Counter("ticketrush_amqp_outcomes_sent", "Outcomes handed to the broker.")
-_dropped = Counter("ticketrush_amqp_outcomes_dropped", "Outcomes dropped: no connection, or too many waiting.")
+_dropped = Counter("ticketrush_amqp_outcomes_dropped", "Outcomes dropped: no connection, too many waiting, no name.")
 
 
 class Outcomes:
@@ -37,7 +39,8 @@ class Outcomes:
 
     def send(self, reply_to: str, envelope: bytes) -> None:
         """Never waits, never raises."""
-        if self._channel is None or self._count >= WAITING_MAX:
+        is_name = len(reply_to.encode()) <= NAME_BYTES_MAX
+        if self._channel is None or self._count >= WAITING_MAX or not is_name:
             _dropped.inc()
             return
         self._count += 1

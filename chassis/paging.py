@@ -2,12 +2,16 @@
 
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from chassis.errors import invalid
 
 TOKEN_LENGTH_MAX: Final = 512
 _MAC_BYTES: Final = 16
+_WHY: Final = "was not given by this call with the same filters"
+
+Position = TypeVar("Position")
 
 # Enough to catch tokens that were altered, cut, or mixed up between calls. It need not be secret: a position names only
 # where to go on, so whoever forges one sees nothing that the same call would not list anyway. Replicas share it and it
@@ -29,18 +33,22 @@ class PageTokens:
         mac = hmac.digest(self._secret, f"{len(filters)}:{filters}{position}".encode(), "sha256")[:_MAC_BYTES]
         return urlsafe_b64encode(mac + position.encode()).rstrip(b"=").decode()
 
-    def decode(self, filters: str, token: str) -> str | None:
+    def decode(self, filters: str, token: str, read: Callable[[str], Position]) -> Position | None:
         """The position to go on behind; None for the empty token, which asks for the first page.
 
-        Raises CallError (INVALID_ARGUMENT, field `page_token`) unless `encode` made it under the same filters.
+        Raises CallError (INVALID_ARGUMENT, field `page_token`) unless `encode` made it under the same filters, and
+        where `read` raises ValueError: whoever knows the secret may have made it, of anything.
         """
         if not token:
             return None
         position = _position(token)
         # Compared as a whole: base64 has several spellings of the same bytes, and only ours was given out.
         if position is None or not hmac.compare_digest(self.encode(filters, position).encode(), token.encode()):
-            raise invalid({"page_token": "was not given by this call with the same filters"})
-        return position
+            raise invalid({"page_token": _WHY})
+        try:
+            return read(position)
+        except ValueError:
+            raise invalid({"page_token": _WHY}) from None
 
 
 def _position(token: str) -> str | None:

@@ -16,7 +16,7 @@ from chassis import logs, metrics
 from chassis.admission import Admission
 from chassis.guard import Guard
 from chassis.limits import Limits
-from chassis.server import WITHIN, Check, Health, build
+from chassis.server import PUBLIC, WITHIN, Check, Health, build
 from chassis.settings import PREFIX, PublicSettings, Settings, stop_misconfigured
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ async def _live(compose: Callable[[], Process]) -> None:
     for prepare in process.open:
         await prepare()
     health = Health(process.checks)
-    options = () if isinstance(process.settings, PublicSettings) else WITHIN
+    options = PUBLIC if isinstance(process.settings, PublicSettings) else WITHIN
     server, services = build(
         process.register, health, process.admission, process.guard, process.limits, options=options
     )

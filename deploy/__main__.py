@@ -19,8 +19,17 @@ from deploy import broker, compose, environment
 from deploy.errors import StackError
 from deploy.facts import External
 from deploy.migrate import migrate as migrate_database
-from deploy.services import BROKER_USERS, GATEWAY_PORT, NAMES, SERVICES, SETTING_PREFIX, TLS_DIR, TLS_SETTINGS
-from deploy.stack import GATEWAY_PORT_VARIABLE, Stack
+from deploy.services import (
+    BROKER_USERS,
+    GATEWAY_PORT,
+    HTTP_PORT,
+    NAMES,
+    PROCESSES,
+    SETTING_PREFIX,
+    TLS_DIR,
+    TLS_SETTINGS,
+)
+from deploy.stack import GATEWAY_PORT_VARIABLE, HTTP_PORT_VARIABLE, Stack
 from deploy.status import statuses
 
 RUN_DIR_VARIABLE: Final = f"{SETTING_PREFIX}RUN_DIR"
@@ -124,9 +133,10 @@ def clean() -> None:
 
 def _stack() -> Stack:
     """The stack as the environment asks for it; every service gets the TICKETRUSH_* variables that we do not set."""
-    ours = {"RUN_DIR", GATEWAY_PORT_VARIABLE.removeprefix(SETTING_PREFIX), "LISTEN_ADDRESS", "METRICS_ADDRESS"}
-    ours |= {TLS_DIR, *TLS_SETTINGS}
-    ours |= {setting for service in SERVICES for setting in service.settings}
+    ours = {variable.removeprefix(SETTING_PREFIX) for variable in (GATEWAY_PORT_VARIABLE, HTTP_PORT_VARIABLE)}
+    ours |= {"RUN_DIR", "LISTEN_ADDRESS", "METRICS_ADDRESS", TLS_DIR, *TLS_SETTINGS}
+    # TOKEN is that of whoever types commands here.
+    ours |= {"TOKEN", *(setting for service in PROCESSES for setting in service.settings)}
     ours |= {name.removeprefix(SETTING_PREFIX) for name in environment.PASSWORD_VARIABLES}
     given = {
         name.removeprefix(SETTING_PREFIX): value
@@ -136,8 +146,11 @@ def _stack() -> Stack:
     common = {name: value for name, value in given.items() if name not in ours}
     return Stack(
         _run_dir(),
-        gateway_port=_gateway_port(),
-        settings={service.name: common for service in SERVICES},
+        gateway_port=_port(GATEWAY_PORT_VARIABLE, GATEWAY_PORT),
+        http_port=_port(HTTP_PORT_VARIABLE, 0),
+        # Many programs like this one: where nobody says which, another will do.
+        http_port_preferred=None if os.environ.get(HTTP_PORT_VARIABLE) else HTTP_PORT,
+        settings={service.name: common for service in PROCESSES},
         external=External(
             os.environ.get("DATABASE_URL"), os.environ.get("AMQP_URL"), os.environ.get("RABBITMQ_MANAGEMENT_URL")
         ),
@@ -149,10 +162,10 @@ def _run_dir() -> Path:
     return Path(os.environ.get(RUN_DIR_VARIABLE) or _ROOT / ".run")
 
 
-def _gateway_port() -> int:
-    text = os.environ.get(GATEWAY_PORT_VARIABLE) or str(GATEWAY_PORT)
+def _port(variable: str, usual: int) -> int:
+    text = os.environ.get(variable) or str(usual)
     if not (text.isdigit() and int(text) <= 65_535):
-        raise StackError(f"{GATEWAY_PORT_VARIABLE} must be a port, or 0 for a free one, not {text!r}")
+        raise StackError(f"{variable} must be a port, or 0 for a free one, not {text!r}")
     return int(text)
 
 

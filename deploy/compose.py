@@ -22,9 +22,10 @@ from deploy.services import (
     LOOPBACK,
     OPERATOR,
     POSTGRES,
+    PROCESSES,
     RABBITMQ,
     ROLES,
-    SERVICES,
+    SETTING_PREFIX,
     TLS_DIR,
 )
 
@@ -39,6 +40,7 @@ _ROOT: Final = Path(__file__).resolve().parent.parent
 _SECRETS: Final = _ROOT / ".env"
 _ISSUER: Final = _ROOT / ".run" / "issuer"
 _SECRET_BYTES: Final = 24
+_FRONTEND_TOKEN: Final = f"{SETTING_PREFIX}FRONTEND_TOKEN"
 CONTAINER_TLS_DIR: Final = "/var/lib/ticketrush-tls"
 _NEEDED: Final = "RUNTIME=compose needs Docker with its compose plugin; install it, or unset RUNTIME"
 
@@ -50,6 +52,7 @@ def up(run_dir: Path, say: Callable[[str], None]) -> None:
     # The gateway's container reads the public part of it, from where the compose file mounts it.
     issuer = Issuer(_ISSUER)
     issuer.prepare()
+    _give_token(issuer)
     say("docker compose up: the first time builds the image and pulls the others")
     _up_all(say)
     folder = run_dir / "tls"
@@ -123,11 +126,19 @@ def _passwords() -> dict[str, str]:
     return complete
 
 
+def _give_token(issuer: Issuer) -> None:
+    """Puts the token of the HTTP front where Compose finds it: a container's account may read no file of ours."""
+    known = environment.read(_SECRETS)
+    lasting = issuer.frontend_token(known.get(_FRONTEND_TOKEN, ""))
+    if lasting != known.get(_FRONTEND_TOKEN):
+        environment.write(_SECRETS, known | {_FRONTEND_TOKEN: lasting})
+
+
 def _facts(passwords: dict[str, str]) -> dict[str, str]:
     """What `.run/stack.env` says, with the ports that Compose published."""
     ports = _published()
     facts: dict[str, str] = {}
-    for service in SERVICES:
+    for service in PROCESSES:
         facts[service.address] = ports[service.name, service.port]
         facts[service.metrics_address] = ports[service.name, service.metrics_port]
     database = f"{ports[POSTGRES.name, POSTGRES.ports['postgres']]}/{DATABASE}"

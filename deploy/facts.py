@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from deploy import postgres, rabbitmq
 from deploy.broker import user_url
 from deploy.environment import ADMINISTRATOR_PASSWORD, BROKER_PASSWORD, role_url
-from deploy.services import BROKER_USERS, LOOPBACK, RABBITMQ, ROLES, SERVICES, TLS_DIR
+from deploy.services import BROKER_USERS, LOOPBACK, PROCESSES, RABBITMQ, ROLES, TLS_DIR
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class External:
 def gather(run_dir: Path, ports: Mapping[str, int], passwords: Mapping[str, str], external: External) -> dict[str, str]:
     """Every fact: the addresses of the services, the URLs of the servers, and each role's own URL."""
     facts: dict[str, str] = {}
-    for service in SERVICES:
+    for service in PROCESSES:
         facts[service.address] = f"{LOOPBACK}:{ports[service.name]}"
         facts[service.metrics_address] = f"{LOOPBACK}:{ports[service.name + '_metrics']}"
     facts["DATABASE_URL"] = external.database_url or postgres.url(ports["postgres"], passwords[ADMINISTRATOR_PASSWORD])
@@ -40,6 +40,8 @@ def gather(run_dir: Path, ports: Mapping[str, int], passwords: Mapping[str, str]
         facts[role.database_url] = role_url(facts["DATABASE_URL"], role, passwords[role.password_variable])
     facts["PROVIDER_STORE_PATH"] = str(run_dir / "provider.db")
     facts[TLS_DIR] = str(run_dir / "tls")
+    # The HTTP front, which says for whom it calls.
+    facts["TRUSTED_PROXIES"] = LOOPBACK
     return facts
 
 

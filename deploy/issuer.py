@@ -24,7 +24,11 @@ AUDIENCE: Final = "ticketrush"
 KEY_BITS: Final = 2_048
 OPERATOR_TOKEN: Final = "OPERATOR_TOKEN"  # noqa: S105 # the name of the fact, not its value
 KEY_FILE: Final = "AUTH_KEY"
+FRONTEND_TOKEN_FILE: Final = "FRONTEND_TOKEN_FILE"  # noqa: S105 # likewise
 OPERATOR_TOKEN_S: Final = 30 * 24 * 3600
+# With it the HTTP front reads what is on sale.
+_FRONTEND: Final = "frontend"
+_READER: Final = "service"
 _PUBLIC_EXPONENT: Final = 65_537
 
 
@@ -61,17 +65,34 @@ class Issuer:
         self.public_folder.chmod(0o755)
         self.jwks_file.chmod(0o644)
 
+    @property
+    def frontend_token_file(self) -> Path:
+        return self.folder / "frontend.token"
+
     def facts(self, before: Mapping[str, str]) -> dict[str, str]:
-        """What `stack.env` says of the issuer, with a token of an operator; that of before while it lasts for long."""
+        """What `stack.env` says of the issuer, with a token of an operator; that of before while it lasts for long.
+
+        Likewise the token of the HTTP front, in a file of its own.
+        """
+        file = self.frontend_token_file
+        known = file.read_text() if file.exists() else ""
+        if (lasting := self.frontend_token(known)) != known:
+            write_atomically(file, lasting)
         return {
             "AUTH_JWKS": str(self.jwks_file),
             "AUTH_ISSUER": NAME,
             "AUTH_AUDIENCE": AUDIENCE,
             KEY_FILE: str(self.key_file),
-            OPERATOR_TOKEN: self._operator_token(before.get(OPERATOR_TOKEN, "")),
+            OPERATOR_TOKEN: self._lasting(before.get(OPERATOR_TOKEN, ""), OPERATOR, OPERATOR),
+            FRONTEND_TOKEN_FILE: str(file),
         }
 
-    def _operator_token(self, before: str) -> str:
+    def frontend_token(self, before: str) -> str:
+        """The token with which the HTTP front reads; that of before while it lasts for long."""
+        return self._lasting(before, _FRONTEND, _READER)
+
+    def _lasting(self, before: str, subject: str, role: str) -> str:
+        """The token of before, or a new one where less than half of its time is left."""
         key = read_key(self.key_file)
         try:
             claims = jwt.decode(before, key.public_key(), [ALGORITHM], audience=AUDIENCE, issuer=NAME)
@@ -79,7 +100,7 @@ class Issuer:
             claims = {"exp": 0}
         if claims["exp"] - time.time() > OPERATOR_TOKEN_S / 2:
             return before
-        return token(self.key_file, OPERATOR, [OPERATOR], OPERATOR_TOKEN_S)
+        return token(self.key_file, subject, [role], OPERATOR_TOKEN_S)
 
 
 def token(key_file: Path, subject: str, roles: Sequence[str], lasts_s: float) -> str:

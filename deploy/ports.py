@@ -3,9 +3,10 @@
 import json
 import secrets
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from deploy.errors import StackError
@@ -26,12 +27,21 @@ class Ports:
         self._file = run_dir / "state" / "ports.json"
         self._chosen: dict[str, int] = json.loads(self._file.read_text()) if self._file.exists() else {}
 
-    def settle(self, wanted: Collection[str], held: Collection[str]) -> dict[str, int]:
-        """A port for each name: the one it had, unless somebody else took it meanwhile. `held` are in use by us."""
+    def settle(
+        self,
+        wanted: Collection[str],
+        held: Collection[str],
+        preferred: Mapping[str, int] = MappingProxyType({}),
+    ) -> dict[str, int]:
+        """A port for each name: the one it had, unless somebody else took it meanwhile. `held` are in use by us.
+
+        A name that is given its first one gets the `preferred` if that is free.
+        """
         for name in wanted:
-            port = self._chosen.get(name)
+            port = self._chosen.get(name, preferred.get(name))
             if port is None or (name not in held and not becomes_free(port)):
-                self._chosen[name] = self._choose()
+                port = self._choose()
+            self._chosen[name] = port
         write_atomically(self._file, json.dumps(self._chosen, indent=2))
         return {name: self._chosen[name] for name in wanted}
 

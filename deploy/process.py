@@ -145,10 +145,12 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _runs(record: _Record) -> bool:
+    runs = _start_ticks(record.pid) == record.start_ticks
     child = _children.get(record.pid)
-    if child is not None and child.poll() is not None:
+    # In this order: one that ends between the two looks is looked at again, and not forgotten as a zombie.
+    if not runs and child is not None and child.poll() is not None:
         del _children[record.pid]
-    return _start_ticks(record.pid) == record.start_ticks
+    return runs
 
 
 def as_account(account: str | None) -> list[str]:

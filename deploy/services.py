@@ -17,11 +17,12 @@ SETTING_PREFIX: Final = "TICKETRUSH_"
 
 @dataclass(frozen=True)
 class Service:
-    """A process started by `python -m NAME`.
+    """A process of ours, started by `python -m NAME`; one that `is_http` is a program compiled from the folder NAME.
 
     `settings` says where the value of each setting of its own comes from: setting (without prefix) -> fact. Facts are
     the lines of `.run/stack.env`. LISTEN_ADDRESS, METRICS_ADDRESS and TLS_*, which every service has, are not repeated
-    here. The port of one that `is_public` is for everybody, and does not ask for a certificate.
+    here. The port of one that `is_public` is for everybody, and does not ask for a certificate. What `is_http` has no
+    identity among the services: it is a caller of the public port as any.
     """
 
     name: str
@@ -30,11 +31,12 @@ class Service:
     depends_on: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     is_public: bool = False
+    is_http: bool = False
 
     @property
     def address(self) -> str:
-        """The fact that holds its gRPC address."""
-        return f"{self.name.upper()}_ADDRESS"
+        """The fact that holds the address at which it serves."""
+        return "HTTP_ADDRESS" if self.is_http else f"{self.name.upper()}_ADDRESS"
 
     @property
     def metrics_address(self) -> str:
@@ -160,11 +162,30 @@ SERVICES: Final = (
             "AUTH_JWKS": "AUTH_JWKS",
             "AUTH_ISSUER": "AUTH_ISSUER",
             "AUTH_AUDIENCE": "AUTH_AUDIENCE",
+            "TRUSTED_PROXIES": "TRUSTED_PROXIES",
         },
         is_public=True,
     ),
 )
+FRONTEND: Final = Service(
+    "frontend",
+    8080,
+    9106,
+    depends_on=("gateway",),
+    settings={
+        "GATEWAY_ADDRESS": "GATEWAY_ADDRESS",
+        "TOKEN_FILE": "FRONTEND_TOKEN_FILE",
+        "SIGN_IN_KEY": "AUTH_KEY",
+        "AUTH_ISSUER": "AUTH_ISSUER",
+        "AUTH_AUDIENCE": "AUTH_AUDIENCE",
+    },
+    is_public=True,
+    is_http=True,
+)
+# In the order of starting, likewise.
+PROCESSES: Final = (*SERVICES, FRONTEND)
 
+HTTP_PORT: Final = FRONTEND.port
 GATEWAY_PORT: Final = next(service.port for service in SERVICES if service.name == "gateway")
 OPERATOR: Final = "operator"
 # Who has a certificate: each service, and people with their tools.
@@ -172,16 +193,17 @@ IDENTITIES: Final = (*(service.name for service in SERVICES), OPERATOR)
 # The fact that says where the certificates are.
 TLS_DIR: Final = "TLS_DIR"
 TLS_SETTINGS: Final = ("TLS_CERT", "TLS_KEY", "TLS_CA")
-NAMES: Final = tuple(part.name for part in (*SERVERS, *SERVICES))
+NAMES: Final = tuple(part.name for part in (*SERVERS, *PROCESSES))
 
 
 def settings(service: Service, facts: Mapping[str, str]) -> dict[str, str]:
     """The environment variables of a service that listens where `facts` says. Raises KeyError for a missing fact."""
     sources = {"LISTEN_ADDRESS": service.address, "METRICS_ADDRESS": service.metrics_address, **service.settings}
+    own = {SETTING_PREFIX + setting: facts[fact] for setting, fact in sources.items()}
+    if service.is_http:
+        return own
     tls = zip(TLS_SETTINGS, certificate_files(Path(facts[TLS_DIR]), service.name), strict=True)
-    return {SETTING_PREFIX + setting: facts[fact] for setting, fact in sources.items()} | {
-        SETTING_PREFIX + setting: str(file) for setting, file in tls
-    }
+    return own | {SETTING_PREFIX + setting: str(file) for setting, file in tls}
 
 
 def certificate_files(folder: Path, name: str) -> tuple[Path, Path, Path]:

@@ -18,7 +18,7 @@ import grpc
 
 from chassis import channels, healthcheck
 from chassis.tls import Tls, UnusableCertificateError, channel_credentials
-from deploy import certificates, environment, facts, migrate, postgres, rabbitmq
+from deploy import certificates, environment, facts, frontend, migrate, postgres, rabbitmq
 from deploy.broker import furnish
 from deploy.environment import ADMINISTRATOR_PASSWORD, BROKER_PASSWORD
 from deploy.errors import StackError
@@ -31,11 +31,12 @@ from deploy.process import Process, wait_until
 from deploy.rabbitmq import RabbitMQ
 from deploy.servers import bring_up
 from deploy.services import (
+    FRONTEND,
     LOOPBACK,
     MIGRATE,
     NAMES,
     OPERATOR,
-    SERVICES,
+    PROCESSES,
     SETTING_PREFIX,
     Service,
     certificate_files,
@@ -46,7 +47,7 @@ START_DEADLINE_S: Final = 60.0
 # Services promise to end within 10 s.
 STOP_DEADLINE_S: Final = 15.0
 _ROOT: Final = Path(__file__).resolve().parent.parent
-_BY_NAME: Final = MappingProxyType({service.name: service for service in SERVICES})
+_BY_NAME: Final = MappingProxyType({service.name: service for service in PROCESSES})
 # The process that holds each port.
 _PORTS: Final = MappingProxyType(
     {"postgres": "postgres"}
@@ -62,6 +63,7 @@ _STOPPING: Final = MappingProxyType(
 # A proxy that the environment names for the outside world knows no service of ours.
 _DIRECT: Final = MappingProxyType({"no_grpc_proxy": LOOPBACK})
 GATEWAY_PORT_VARIABLE: Final = f"{SETTING_PREFIX}GATEWAY_PORT"
+HTTP_PORT_VARIABLE: Final = f"{SETTING_PREFIX}HTTP_PORT"
 
 
 def _say_nothing(_: str) -> None:
@@ -73,7 +75,7 @@ class Stack:
 
     `settings` adds to or replaces the settings of services: name -> setting without prefix -> value; `variables` does
     so with the rest of their environment. The servers of `external` are used instead of starting our own.
-    `gateway_port` 0 takes a free one. `say` is told of each step.
+    `gateway_port` and `http_port` 0 take free ones, `http_port_preferred` first. `say` is told of each step.
     """
 
     def __init__(
@@ -81,13 +83,16 @@ class Stack:
         run_dir: Path,
         *,
         gateway_port: int = 0,
+        http_port: int = 0,
+        http_port_preferred: int | None = None,
         settings: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         variables: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         external: External = External(),  # noqa: B008 # frozen
         say: Callable[[str], None] = _say_nothing,
     ) -> None:
         self.run_dir = run_dir.resolve()
-        self._gateway_port = gateway_port
+        self._fixed_ports = {"gateway": gateway_port, FRONTEND.name: http_port}
+        self._preferred_ports = {FRONTEND.name: http_port_preferred} if http_port_preferred else {}
         self._settings = settings
         self._variables = variables
         self._external = external
@@ -109,7 +114,7 @@ class Stack:
         return environment.read(self.run_dir / "stack.env")
 
     def address(self, name: str) -> str:
-        """The gRPC address of a service."""
+        """The address of a service: of its gRPC, or of the HTTP front."""
         return self.env[_BY_NAME[name].address]
 
     @property
@@ -125,6 +130,8 @@ class Stack:
 
     def is_serving(self, name: str, timeout_s: float = healthcheck.TIMEOUT_S) -> bool:
         """Whether a service says SERVING; False too if it does not answer in time."""
+        if _BY_NAME[name].is_http:
+            return frontend.is_ready(self.address(name), timeout_s)
         credentials = None
         if not _BY_NAME[name].is_public:
             try:
@@ -182,7 +189,7 @@ class Stack:
             known = facts.gather(self.run_dir, ports, passwords, self._external)
             self.issuer.prepare()
             known |= self.issuer.facts(self.env)
-            for service in SERVICES:
+            for service in PROCESSES:
                 if service.name in names and self.pid(service.name) is None:
                     self._check_port(service, known)
             certificates.prepare(self.run_dir / "tls", say=self._say)
@@ -195,7 +202,7 @@ class Stack:
             bring_up(servers, known, self.run_dir / "apt.log", stop=self._stop, say=self._say)
             if facts.has_own_users(self._external) and ("rabbitmq" in names or self._external.amqp_url):
                 furnish(known["RABBITMQ_MANAGEMENT_URL"], known["AMQP_URL"], passwords)
-            services = [service for service in SERVICES if service.name in names]
+            services = [service for service in PROCESSES if service.name in names]
             if any(MIGRATE in service.depends_on for service in services):
                 self.migrate()
             started = {service.name for service in services if self._start(service, known)}
@@ -233,9 +240,10 @@ class Stack:
             shutil.rmtree(self.run_dir)
 
     def _choose_ports(self) -> dict[str, int]:
-        fixed = {"gateway": self._gateway_port} if self._gateway_port else {}
+        fixed = {name: port for name, port in self._fixed_ports.items() if port}
         held = [port for port, owner in _PORTS.items() if self.pid(owner) is not None]
-        return Ports(self.run_dir).settle([port for port in _PORTS if port not in fixed], held) | fixed
+        wanted = [port for port in _PORTS if port not in fixed]
+        return Ports(self.run_dir).settle(wanted, held, self._preferred_ports) | fixed
 
     def _start(self, service: Service, known: Mapping[str, str]) -> bool:
         """Starts a service that does not run, or runs with other settings than it should have now; whether it did."""
@@ -252,16 +260,17 @@ class Stack:
             self._stop(service.name)
         self._check_port(service, known)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(SETTING_PREFIX)}
-        command = [sys.executable, "-m", service.name]
+        command = [str(frontend.build(self._say))] if service.is_http else [sys.executable, "-m", service.name]
         process.start(command, inherited | _DIRECT | own, directory=_ROOT, fingerprint=fingerprint)
         return True
 
     def _check_port(self, service: Service, known: Mapping[str, str]) -> None:
         address = known[service.address]
+        variable = HTTP_PORT_VARIABLE if service.is_http else GATEWAY_PORT_VARIABLE
         if not becomes_free(int(address.rpartition(":")[2])):
             raise StackError(
                 f"{address}, on which {service.name} should listen, is taken by another program: stop that, "
-                f"or choose another port, as in: {GATEWAY_PORT_VARIABLE}=0 make up"
+                f"or choose another port, as in: {variable}=0 make up"
             )
 
     def _wait_until_serving(

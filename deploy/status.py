@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from deploy import postgres, rabbitmq
 from deploy.errors import StackError
-from deploy.services import SERVICES
+from deploy.services import PROCESSES
 from deploy.stack import Stack
 
 _PAGE_TIMEOUT_S: Final = 1.0
@@ -40,9 +40,9 @@ def statuses(stack: Stack) -> list[Status]:
             stack.pid(service.name),
             stack.is_serving(service.name),
             env[service.address],
-            f"http://{env[service.metrics_address]}/metrics",
+            f"http://{env[service.address]}/" if service.is_http else f"http://{env[service.metrics_address]}/metrics",
         )
-        for service in SERVICES
+        for service in PROCESSES
     ]
 
 

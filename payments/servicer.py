@@ -54,8 +54,7 @@ class TicketingServicer:
         caller = calling.get()
         buyer_id = "" if access.may_all("ListPayments", caller) else caller.subject
         filters = f"ListPayments {reservation_id} {buyer_id}"
-        position = self._tokens.decode(filters, request.page_token)
-        after = None if position is None else _uuid("page_token", position)
+        after = self._tokens.decode(filters, request.page_token, UUID)
         async with self._database.transaction() as conn:
             payments = await store.list_of_reservation(conn, reservation_id, buyer_id, after, limit=size + 1)
         page = payments[:size]

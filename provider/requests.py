@@ -13,6 +13,8 @@ from provider.store import Order
 from ticketrush.provider.v1 import provider_pb2 as pb
 
 AMOUNT_MINOR_MAX: Final = 1_000_000_000_000
+ORDINAL_MAX: Final = 2**63 - 1
+"""What SQLite counts to."""
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1_000
 # The one spelling that this system writes: one key must never have two.
@@ -54,6 +56,14 @@ def page_size(request: pb.ListChargesRequest) -> int:
     if not 0 <= request.page_size <= PAGE_SIZE_MAX:
         raise invalid({"page_size": f"must be 0 to {PAGE_SIZE_MAX}"})
     return request.page_size or PAGE_SIZE_DEFAULT
+
+
+def ordinal(position: str) -> int:
+    """After which charge a page begins. Raises ValueError."""
+    after = int(position)
+    if not 0 <= after <= ORDINAL_MAX:
+        raise ValueError(f"{after} is no ordinal")
+    return after
 
 
 def _payment_id_violations(request: _AboutPayment) -> dict[str, str]:

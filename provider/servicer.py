@@ -100,9 +100,9 @@ class Servicer(provider_pb2_grpc.PaymentProviderServiceServicer):
 
     async def ListCharges(self, request: pb.ListChargesRequest, context: Context) -> pb.ListChargesResponse:
         size = requests.page_size(request)
-        position = self._tokens.decode(_ALL, request.page_token)
+        position = self._tokens.decode(_ALL, request.page_token, requests.ordinal)
         # One more than asked for tells whether there is a next page.
-        charges = await self._charges.page(after_ordinal=int(position or 0), size=size + 1)
+        charges = await self._charges.page(after_ordinal=position or 0, size=size + 1)
         page = charges[:size]
         more = len(charges) > size
         return pb.ListChargesResponse(

@@ -42,7 +42,7 @@ class CatalogServicer(CatalogServiceServicer):
 
     async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:
         size = validation.list_events(request)
-        behind = Position.parse(self._tokens.decode(_EVENTS, request.page_token))
+        behind = self._tokens.decode(_EVENTS, request.page_token, Position.parse)
         # One more than asked for tells whether there is a next page.
         found = await self._catalog.events(behind=behind, size=size + 1)
         page = found[:size]

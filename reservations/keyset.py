@@ -17,9 +17,7 @@ class Position:
         return f"{self.create_time.isoformat()} {self.id}"
 
     @classmethod
-    def parse(cls, text: str | None) -> Self | None:
-        """Reads back what `str` wrote; None, the position before the first page, stays None."""
-        if text is None:
-            return None
+    def parse(cls, text: str) -> Self:
+        """Reads back what `str` wrote. Raises ValueError for anything else."""
         create_time, _, entry = text.partition(" ")
         return cls(datetime.fromisoformat(create_time), UUID(entry))

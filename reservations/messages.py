@@ -1,5 +1,6 @@
 """Between the domain and protobuf: what reservations shows, says and answers."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from uuid import UUID
@@ -8,6 +9,7 @@ from chassis.consumer import Poison
 from chassis.outbox import Record
 from chassis.timestamps import datetime_of, timestamp_of
 from contract import ids, keys, reasons
+from contract.texts import CONTROL
 from reservations.domain.holds import ReserveTickets, SeatsWanted
 from reservations.domain.model import Credit, Reservation, ReservationState, Step, StepKind, Ticket, TicketState
 from ticketrush.messages.v1 import messages_pb2 as msg
@@ -31,6 +33,8 @@ _REFUND_REQUESTED = "REFUND_REQUESTED"
 
 TICKETS_MAX = 100
 """Tickets of one reservation."""
+SECTION_LENGTH_MAX = 64
+_BUYER = re.compile(r"[A-Za-z0-9._@:-]{1,64}")
 
 
 def ticket_message(ticket: Ticket) -> pb.Ticket:
@@ -138,6 +142,10 @@ def reserve_command(envelope: msg.Envelope) -> ReserveTickets:
         )
     except ValueError as error:
         raise Poison(f"malformed ReserveTickets: {error}") from error
+    if not _BUYER.fullmatch(command.buyer_id):
+        raise Poison("malformed ReserveTickets: buyer_id")
+    if command.best and (len(command.best.section) > SECTION_LENGTH_MAX or CONTROL.search(command.best.section)):
+        raise Poison("malformed ReserveTickets: section")
     quantity = command.best.quantity if command.best else len(command.ticket_ids)
     if not 1 <= quantity <= TICKETS_MAX or len(set(command.ticket_ids)) != len(command.ticket_ids):
         raise Poison(f"malformed ReserveTickets: {quantity} tickets, or one twice")

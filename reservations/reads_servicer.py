@@ -56,7 +56,7 @@ class ReadsServicer:
     ) -> pb.ListReservationsResponse:
         event_id, size = validation.list_reservations(request)
         filters = f"ListReservations buyer={request.buyer_id} event={event_id or ''}"
-        behind = Position.parse(self._tokens.decode(filters, request.page_token))
+        behind = self._tokens.decode(filters, request.page_token, Position.parse)
         # One more than asked for tells whether there is a next page.
         async with self._database.transaction() as conn:
             await _refuse_unless_own_list(conn, calling.get(), request.buyer_id, event_id)
@@ -76,8 +76,7 @@ class ReadsServicer:
         event_id, size = validation.list_tickets(request)
         state = _TICKET_STATE.get(request.state)
         filters = f"ListTickets event={event_id} state={state or ''}"
-        position = self._tokens.decode(filters, request.page_token)
-        behind = UUID(position) if position else None
+        behind = self._tokens.decode(filters, request.page_token, UUID)
         async with self._database.transaction() as conn:
             found = await store.page_of_tickets(conn, event_id, state=state, behind=behind, size=size + 1)
             if not found and not await store.event_exists(conn, event_id):

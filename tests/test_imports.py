@@ -23,7 +23,8 @@ MAY_IMPORT = {
     # What operators do is part of the command, and speaks as the rest of it does.
     "cli": {"chassis", "contract", "deploy", "ops"},
     "ops": {"chassis", "cli", "contract", "payments", "reservations"},
-    "loadgen": set(),
+    # How Go is found.
+    "loadgen": {"deploy"},
     "bench": {"chassis", "contract", "deploy", "gateway", "loadgen"},
     # Breaks and checks from outside: no word of the services' own.
     "chaos": {"chassis", "deploy", "loadgen"},

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from contract.invariants import CLAIMS, Invariant
+from ops import terminal
 
 SOUND = 0
 BROKEN = 1
@@ -83,12 +84,12 @@ class Report:
         for verdict in self.verdicts:
             table.add_row(str(verdict.invariant.number), _state(verdict), Text(CLAIMS[verdict.invariant]))
             for line in (*verdict.examples, *([f"not looked at: {verdict.problem}"] if verdict.problem else [])):
-                table.add_row("", "", Text(line, style="dim"))
+                table.add_row("", "", terminal.words(line, "dim"))
         for one in self.under_way or ():
             state = Text(f"{one.count} under way", style="bold red") if one.count else Text("settled", style="green")
             table.add_row("", state, Text(one.what))
             for line in one.examples:
-                table.add_row("", "", Text(line, style="dim"))
+                table.add_row("", "", terminal.words(line, "dim"))
         console.print(table)
         console.print(
             Text(f"as of {self.snapshot_time:%Y-%m-%d %H:%M:%S %Z}, looked for {self.took_s:.1f} s", style="dim")

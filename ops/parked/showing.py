@@ -50,9 +50,9 @@ def print_list(found: Sequence[Named]) -> None:
         table.add_row(
             name(schema, parked.parked_id),
             f"{parked.park_time:%Y-%m-%d %H:%M:%S}",
-            Text(parked.queue),
-            Text(parked.kind or "?"),
-            Text(parked.subject_id or "?"),
+            terminal.words(parked.queue),
+            terminal.words(parked.kind or "?"),
+            terminal.words(parked.subject_id or "?"),
             parked.reason,
             str(parked.attempts),
             parked.state,
@@ -65,8 +65,8 @@ def print_whole(shown: Mapping[str, Any]) -> None:
     table = Table.grid(padding=(0, 2))
     for key, value in shown.items():
         if key != "envelopes" and value not in (None, ""):
-            table.add_row(Text(key.replace("_", " "), style="dim"), Text(str(value)))
+            table.add_row(Text(key.replace("_", " "), style="dim"), terminal.words(str(value)))
     console = terminal.console()
     console.print(table)
     for envelope in shown["envelopes"]:
-        console.print_json(json.dumps(envelope))
+        console.print_json(json.dumps(envelope), ensure_ascii=True)

@@ -9,6 +9,8 @@ from uuid import UUID
 
 RELEASE_EXTENSION_MAX = timedelta(minutes=10)
 """How far charges under way may keep tickets beyond expire_time."""
+AMOUNT_MINOR_MAX = 1_000_000_000_000
+"""Of one payment, as the contract has it."""
 PAYMENTS_MAX = 20
 """Payments one reservation takes."""
 OPEN_HOLDS_MAX = 10

@@ -43,15 +43,20 @@ class OpeningHandler:
         async def decision(conn: store.Connection, books: Books) -> list[Opened]:
             await store.lock_reservations(conn, books, {opening.reservation_id for opening in openings})
             await store.lock_what_they_hold(conn, books)
-            return [_decide(books, opening) for opening in openings]
+            opened_for = await store.reservations_of(conn, [opening.payment_id for opening in openings])
+            return [_decide(books, opening, opened_for) for opening in openings]
 
         return await self._desk.decide(decision)
 
 
-def _decide(books: Books, opening: Opening) -> Opened:
+def _decide(books: Books, opening: Opening, opened_for: dict[UUID, UUID]) -> Opened:
     reservation = books.reservations.get(opening.reservation_id)
-    if reservation is None:
+    # A payment pays for one reservation: to any other it is as unknown as that is to it.
+    is_of_another = opened_for.get(opening.payment_id, opening.reservation_id) != opening.reservation_id
+    if reservation is None or is_of_another:
         return Opened(opening.payment_id, reasons.UNKNOWN_RESERVATION, 0, "")
     reason = open_payment(books, reservation, opening.payment_id, opening.buyer_id, opening.amount_minor)
     amount_minor = 0 if reason else reservation.credits[opening.payment_id].amount_minor
+    if not reason:
+        opened_for[opening.payment_id] = opening.reservation_id
     return Opened(opening.payment_id, reason, amount_minor, reservation.currency)

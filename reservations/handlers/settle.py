@@ -7,7 +7,7 @@ from uuid import UUID
 from chassis.consumer import Failure, Poison
 from contract import reasons
 from reservations.domain import holds, money
-from reservations.domain.model import Books, CreditState, Reservation
+from reservations.domain.model import AMOUNT_MINOR_MAX, Books, CreditState, Reservation
 from reservations.handlers.answers import Answers
 from reservations.handlers.desk import Desk
 from reservations.messages import reservation_message
@@ -132,6 +132,8 @@ def _cancellation(envelope: Envelope) -> Matter:
 def _approval(envelope: Envelope) -> Matter:
     payment = envelope.payment_approved.payment
     payment_id = UUID(payment.payment_id)
+    if not 0 <= payment.amount_minor <= AMOUNT_MINOR_MAX:
+        raise ValueError(f"amount_minor is {payment.amount_minor}")
 
     def decide(books: Books, reservation: Reservation) -> str:
         money.approve(books, reservation, payment_id, payment.amount_minor)

@@ -1,6 +1,6 @@
 """Reads the rows of a decision, locked in the one order: reservations, events, allowances, tickets ascending."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -121,6 +121,14 @@ async def _read_credits(conn: Connection, books: Books) -> None:
         credit = Credit(payment_id, amount_minor, CreditState(state), open_time)
         books.reservations[reservation_id].credits[payment_id] = credit
         books.credits_read[reservation_id, payment_id] = credit.state
+
+
+async def reservations_of(conn: Connection, payment_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+    """Which reservation each of these payments has a credit of, if any."""
+    cursor = await conn.execute(
+        "SELECT payment_id, reservation_id FROM credit WHERE payment_id = ANY(%s)", (list(payment_ids),)
+    )
+    return dict(await cursor.fetchall())
 
 
 async def lock_tickets(conn: Connection, books: Books, asked: Iterable[tuple[UUID, UUID]]) -> None:

@@ -14,16 +14,16 @@ tokens = PageTokens(b"a secret")
 
 
 def test_a_token_gives_its_position_back() -> None:
-    assert tokens.decode(FILTERS, tokens.encode(FILTERS, POSITION)) == POSITION
+    assert tokens.decode(FILTERS, tokens.encode(FILTERS, POSITION), str) == POSITION
 
 
 def test_the_empty_token_asks_for_the_first_page() -> None:
-    assert tokens.decode(FILTERS, "") is None
+    assert tokens.decode(FILTERS, "", str) is None
 
 
 def test_a_token_is_the_same_on_every_replica_and_after_a_restart() -> None:
     token = tokens.encode(FILTERS, POSITION)
-    assert PageTokens(b"a secret").decode(FILTERS, token) == POSITION
+    assert PageTokens(b"a secret").decode(FILTERS, token, str) == POSITION
 
 
 def test_a_token_of_other_filters_is_refused() -> None:
@@ -67,8 +67,14 @@ def test_what_is_not_a_token_is_refused(spoil: Callable[[str], str]) -> None:
     assert _refusal(spoil(tokens.encode(FILTERS, POSITION)))
 
 
-def _refusal(token: str) -> dict[str, str]:
+def test_a_position_that_the_call_cannot_read_is_refused_though_the_secret_is_known() -> None:
+    assert _refusal(tokens.encode(FILTERS, "not a number"), int) == {
+        "page_token": "was not given by this call with the same filters"
+    }
+
+
+def _refusal(token: str, read: Callable[[str], object] = str) -> dict[str, str]:
     with pytest.raises(CallError) as caught:
-        tokens.decode(FILTERS, token)
+        tokens.decode(FILTERS, token, read)
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
     return dict(caught.value.violations)

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, cast
 
+import jwt
 import pytest
 from ruamel.yaml import YAML
 
@@ -21,10 +22,12 @@ from deploy.services import (
     BROKER_USERS,
     CERTIFICATES,
     DATABASE,
+    FRONTEND,
     LOOPBACK,
     MIGRATE,
     OPERATOR,
     POSTGRES,
+    PROCESSES,
     RABBITMQ,
     ROLES,
     SERVERS,
@@ -59,6 +62,7 @@ def facts() -> dict[str, str]:
         "AUTH_JWKS": f"{ISSUER}/jwks.json",
         "AUTH_ISSUER": issuer.NAME,
         "AUTH_AUDIENCE": issuer.AUDIENCE,
+        "TRUSTED_PROXIES": "172.16.0.0/12",
         TLS_DIR: compose.CONTAINER_TLS_DIR,
     }
     known |= {
@@ -68,8 +72,8 @@ def facts() -> dict[str, str]:
     return known | {service.address: f"{service.name}:{service.port}" for service in SERVICES}
 
 
-def test_it_runs_the_servers_the_services_and_two_jobs() -> None:
-    assert PARTS.keys() == {server.name for server in SERVERS} | {MIGRATE, CERTIFICATES} | BY_NAME.keys()
+def test_it_runs_the_servers_the_services_the_http_front_and_two_jobs() -> None:
+    assert PARTS.keys() == {server.name for server in SERVERS} | {MIGRATE, CERTIFICATES, FRONTEND.name} | BY_NAME.keys()
 
 
 @each_service
@@ -104,6 +108,36 @@ def test_a_service_is_published_on_loopback_alone(service: Service) -> None:
     own = "50051" if service.name == "gateway" else ""
     expected = [f"{LOOPBACK}:{own}:{service.port}", f"{LOOPBACK}::{service.metrics_port}"]
     assert list(map(resolved, PARTS[service.name]["ports"])) == expected
+
+
+def test_the_http_front_is_what_it_is_locally_without_the_sign_in_and_may_write_nowhere() -> None:
+    part = PARTS[FRONTEND.name]
+    known = [*FRONTEND.settings.values(), FRONTEND.address, FRONTEND.metrics_address]
+    local = settings(FRONTEND, {fact: fact for fact in known})
+    signing = {f"TICKETRUSH_{name}" for name in ("SIGN_IN_KEY", "AUTH_ISSUER", "AUTH_AUDIENCE")}
+    here = {"TICKETRUSH_TOKEN", "TICKETRUSH_GATEWAY_PLAINTEXT", "TICKETRUSH_PUBLIC_PLAINTEXT"}
+    assert part["environment"].keys() == local.keys() - signing - {"TICKETRUSH_TOKEN_FILE"} | here
+    assert part["environment"]["TICKETRUSH_GATEWAY_ADDRESS"] == f"gateway:{BY_NAME['gateway'].port}"
+    assert part["environment"]["TICKETRUSH_LISTEN_ADDRESS"] == f"0.0.0.0:{FRONTEND.port}"
+    assert list(map(resolved, part["ports"])) == [
+        f"{LOOPBACK}:{FRONTEND.port}:{FRONTEND.port}",
+        f"{LOOPBACK}::{FRONTEND.metrics_port}",
+    ]
+    assert part["read_only"] is True
+    assert part["depends_on"] == {"gateway": {"condition": "service_healthy"}}
+    assert part["healthcheck"]["test"] == ["CMD", "/frontend", "healthcheck"]
+    stage = (ROOT / "Dockerfile").read_text().partition("AS frontend\n")[2].partition("\nFROM")[0]
+    assert "USER 10001:10001" in stage
+
+
+def test_the_token_of_the_http_front_is_kept_in_env_while_it_lasts(docker: Path) -> None:
+    (docker / "running").write_text(running())
+    plays(docker, 'case "$2" in ps) cat running ;; esac')
+    compose.up(docker, lambda _: None)
+    first = environment.read(docker / ".env")["TICKETRUSH_FRONTEND_TOKEN"]
+    assert jwt.decode(first, options={"verify_signature": False})["roles"] == ["service"]
+    compose.up(docker, lambda _: None)
+    assert environment.read(docker / ".env")["TICKETRUSH_FRONTEND_TOKEN"] == first
 
 
 def test_the_gateway_reads_the_public_part_of_the_local_issuer_and_nothing_else_of_the_run_directory() -> None:
@@ -179,9 +213,9 @@ def test_the_image_holds_every_package() -> None:
     assert copied == {cast("str", package).split("/")[0] for package in packages}
 
 
-def test_one_part_builds_the_image_and_the_others_never_ask_a_registry_for_it() -> None:
-    assert [name for name, part in PARTS.items() if "build" in part] == [MIGRATE]
-    assert {PARTS[name]["pull_policy"] for name in (*BY_NAME, MIGRATE, CERTIFICATES)} == {"never"}
+def test_one_part_builds_each_image_and_the_others_never_ask_a_registry_for_it() -> None:
+    assert [name for name, part in PARTS.items() if "build" in part] == [MIGRATE, FRONTEND.name]
+    assert {PARTS[name]["pull_policy"] for name in (*BY_NAME, FRONTEND.name, MIGRATE, CERTIFICATES)} == {"never"}
 
 
 def test_rabbitmq_is_not_asked_before_it_has_its_cookie() -> None:
@@ -208,7 +242,7 @@ def plays(folder: Path, script: str) -> None:
 def running() -> str:
     """`docker compose ps --format=json` of a stack that runs, each port published under its own number."""
     parts = {server.name: list(server.ports.values()) for server in SERVERS}
-    parts |= {service.name: [service.port, service.metrics_port] for service in SERVICES}
+    parts |= {service.name: [service.port, service.metrics_port] for service in PROCESSES}
     return "\n".join(
         json.dumps(
             {

@@ -10,7 +10,7 @@ import pytest
 
 from chassis.keys import parse
 from deploy.errors import StackError
-from deploy.issuer import AUDIENCE, NAME, OPERATOR_TOKEN, OPERATOR_TOKEN_S, Issuer, token
+from deploy.issuer import AUDIENCE, FRONTEND_TOKEN_FILE, NAME, OPERATOR_TOKEN, OPERATOR_TOKEN_S, Issuer, token
 
 
 @pytest.fixture
@@ -56,6 +56,22 @@ def test_an_operators_token_is_kept_for_half_its_life(issuer: Issuer, monkeypatc
     renewed = issuer.facts(first)[OPERATOR_TOKEN]
     assert renewed != first[OPERATOR_TOKEN]
     assert jwt.decode(renewed, options={"verify_signature": False})["exp"] == int(later) + OPERATOR_TOKEN_S
+
+
+def test_the_http_front_has_a_reading_token_in_a_file_that_only_its_owner_reads(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = Path(issuer.facts({})[FRONTEND_TOKEN_FILE])
+    first = file.read_text()
+    told = claims(issuer, first)
+    assert (told["sub"], told["roles"]) == ("frontend", ["service"])
+    assert mode(file) == 0o600
+    issuer.facts({})
+    assert file.read_text() == first
+    later = time.time() + OPERATOR_TOKEN_S / 2 + 60
+    monkeypatch.setattr("deploy.issuer.time.time", lambda: later)
+    issuer.facts({})
+    assert file.read_text() != first
 
 
 def test_a_token_of_another_key_is_renewed(issuer: Issuer, tmp_path: Path) -> None:

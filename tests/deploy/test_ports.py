@@ -26,6 +26,19 @@ def test_a_port_that_somebody_else_took_is_chosen_anew(tmp_path: Path, monkeypat
     assert after["two"] == before["two"]
 
 
+def test_a_preferred_port_is_taken_if_it_is_free_and_another_if_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ports, "_RELEASE_DEADLINE_S", 0.0)
+    with socket.create_server((LOOPBACK, 0)) as stranger:
+        wish = {"one": stranger.getsockname()[1]}
+        taken = Ports(tmp_path / "taken").settle(["one", "two"], held=[], preferred=wish)
+        assert taken["one"] != wish["one"]
+    assert Ports(tmp_path / "free").settle(["one"], held=[], preferred=wish) == wish
+    # Once chosen, it stays.
+    assert Ports(tmp_path / "taken").settle(["one", "two"], held=[], preferred=wish) == taken
+
+
 def test_a_port_that_is_held_by_us_is_kept(tmp_path: Path) -> None:
     before = Ports(tmp_path).settle(["one"], held=[])
     with socket.create_server((LOOPBACK, before["one"])):

@@ -18,16 +18,24 @@ HEARD_WITHIN_S = 30
 pytestmark = pytest.mark.usefixtures("the_books_balance")
 
 
-def walk_through() -> str:
-    """The README's grpcurl section, as one script."""
-    section = (ROOT / "README.md").read_text().partition("## By hand, with grpcurl")[2].partition("\n## ")[0]
-    return "set -euo pipefail\n" + "\n".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL))
+def walk_through(*headings: str) -> str:
+    """Sections of the README, as one script."""
+    text = (ROOT / "README.md").read_text()
+    sections = [text.partition(f"## {heading}")[2].partition("\n## ")[0] for heading in headings]
+    found = [block for section in sections for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL)]
+    assert len(found) >= len(headings)
+    return "set -euo pipefail\n" + "\n".join(found)
+
+
+def at(script: str, house: House) -> str:
+    """The script, for this house."""
+    assert "127.0.0.1:50051" in script
+    script = script.replace("127.0.0.1:50051", house.stack.address("gateway"))
+    return script.replace(".run/stack.env", str(house.stack.run_dir / "stack.env"))
 
 
 async def test_the_walk_through_of_the_readme_does_what_it_says(house: House) -> None:
-    script = walk_through().replace("127.0.0.1:50051", house.stack.address("gateway"))
-    script = script.replace(".run/stack.env", str(house.stack.run_dir / "stack.env"))
-    assert house.stack.address("gateway") in script
+    script = at(walk_through("By hand, with grpcurl"), house)
     shell = await asyncio.create_subprocess_exec("bash", "-c", script, cwd=ROOT, stdout=PIPE, stderr=STDOUT)
     async with asyncio.timeout(TYPED_WITHIN_S):
         printed = (await shell.communicate())[0].decode()

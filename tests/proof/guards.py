@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.proof.guard import Guard, problem_of
+from tests.proof.guards_against_garbage import GARBAGE
 from tests.proof.guards_at_the_doors import DOORS
 from tests.proof.guards_between_processes import ADMISSION, CLOCK, MESSAGES, PAYMENTS
 from tests.proof.guards_in_reservations import DATABASE, TICKETS_AND_MONEY
@@ -34,6 +35,7 @@ GUARDS: Final = (
     *LINKS,
     *RIGHTS,
     *PEOPLE,
+    *GARBAGE,
 )
 ROOT: Final = Path(__file__).parents[2]
 TRIAL_TIMEOUT_S: Final = 240

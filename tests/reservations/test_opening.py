@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from contract import reasons
 from reservations.domain.model import PAYMENTS_MAX
-from reservations.handlers.opening import Opened
+from reservations.handlers.opening import Opened, Opening
 from tests.reservations.core import PRICE_MINOR, Shop
 from tests.reservations.sayings import BOB, approved, cancel, opening, rejected, reserve
 
@@ -90,6 +90,16 @@ async def test_opening_the_same_payment_again_changes_nothing(shop: Shop) -> Non
         Opened(payment.payment_id, "", PRICE_MINOR, "EUR")
     ] * 5
     assert await shop.kinds(hold) == ["RESERVED", "PAYMENT_OPENED"]
+    await shop.check(hall)
+
+
+async def test_a_payment_of_one_reservation_is_unknown_to_another_and_spoils_nobodys_opening(shop: Shop) -> None:
+    hall = await shop.event()
+    one, other = await shop.hold(reserve(hall, 0)), await shop.hold(reserve(hall, 1))
+    payment = opening(one, 1)
+    again = Opening(payment.payment_id, UUID(str(other)), payment.buyer_id, 1)
+    assert await shop.open(payment, again, opening(other, 1)) == ["", reasons.UNKNOWN_RESERVATION, ""]
+    assert await shop.open(again, opening(one, 1)) == [reasons.UNKNOWN_RESERVATION, ""]
     await shop.check(hall)
 
 
