@@ -8,7 +8,7 @@ PROTOC = PATH="$(BIN):$(GO_TOOLS):$$PATH" $(BIN)/python -m grpc_tools.protoc -I 
 BASELINE := protos/baseline.binpb
 
 GO := $(BIN)/python -m deploy.golang
-GO_MODULES := frontend loadgen
+GO_MODULES := frontend loadgen docs/examples/go
 GOFMT = $$($(GO) env GOROOT)/bin/gofmt
 GO_TOOLS := $(CURDIR)/.venv/go
 # What goes over HTTP. The protos name no package of Go's: to add one later would be a breaking change to those who have them.

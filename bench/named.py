@@ -7,18 +7,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
-from uuid import uuid4
 
 from bench import subjects
 from bench.fronts import rest
 from bench.report import Figure, Round
 from bench.rushes import backlog, expiring
-from bench.scenarios import SEATS, books, on_sale
+from bench.scenarios import SCENARIOS, SEATS, books, on_sale
 from bench.watchers import TOKEN_VARIABLE
 from contract.access import BUYER
 from deploy import issuer
-from loadgen import Load, poured
-from ticketrush.v1.catalog_pb2 import GetEventRequest
 from ticketrush.v1.ticketing_pb2 import ReserveRequest
 
 if TYPE_CHECKING:  # it imports us
@@ -35,8 +32,6 @@ QUARTER_S: Final = 900.0
 QUARTERS: Final = 4
 MORE_THAN_ARE_HELD_PER_S: Final = 2_000
 TOKEN_S: Final = 3_600.0
-CALLED_BEFORE_S: Final = 60.0
-GET_EVENT: Final = "/ticketrush.v1.CatalogService/GetEvent"
 
 
 async def past(bench: "Bench", rounds: int, seconds: float) -> list[Figure]:
@@ -84,49 +79,31 @@ async def pairs(bench: "Bench", rounds: int, seconds: float) -> list[Figure]:
 
 
 async def guarded(bench: "Bench", rounds: int, seconds: float) -> list[Figure]:
-    """What TLS, tokens and limits at the public port cost a hold: of buyers who have called before, and of new ones."""
+    """What TLS, tokens and limits at the public port cost: a hold, and an order, each of a buyer never seen before."""
     found = []
-    scenario = replace(SEATS, errands=round(MORE_THAN_ARE_HELD_PER_S * seconds))
+    errands = round(MORE_THAN_ARE_HELD_PER_S * seconds)
     with subjects.gateways(bench.stack) as (unasked, asked):
         for number in range(rounds + 1):
-            turns = [("nobody is asked", unasked, False), ("known buyers", asked, True), ("new buyers", asked, False)]
-            for what, subject, are_known in turns if number % 2 else reversed(turns):
-                bench.say(f"guarded: {what}, their tokens")
-                sale = await on_sale(scenario, bench.public_office)
-                tokens = await asyncio.to_thread(_tokens, bench, await sale.requests(bench.public_office, 0))
-                if are_known:
-                    await _called_before(bench, subject, tokens)
-                played = await bench.play(sale, subject, seconds, tokens=tokens)
-                if number:  # what has just started is slow
-                    found.append(Figure(f"us of CPU a hold, {what}", sum(played.cpu_us.values())))
-                    found.append(Figure(f"us of CPU a hold, {what}, gateway", played.cpu_us[subjects.GATEWAY]))
-                    found.append(Figure(f"holds a second, {what}", played.per_s))
+            turns = [("nobody is asked", unasked), ("all are asked", asked)]
+            for scenario in (SEATS, SCENARIOS["orders"]):
+                one = scenario.counted.removesuffix("s")
+                for what, subject in turns if number % 2 else reversed(turns):
+                    sale = await on_sale(replace(scenario, errands=errands), bench.public_office)
+                    holds = (await sale.requests(bench.public_office, 0))[:: len(sale.methods)]
+                    tokens = await asyncio.to_thread(_tokens, bench, holds) if subject is asked else ()
+                    played = await bench.play(sale, subject, seconds, tokens=tokens)
+                    if number:  # what has just started is slow
+                        found.append(Figure(f"us of CPU: {one}, {what}", sum(played.cpu_us.values())))
+                        found.append(Figure(f"us of CPU: {one}, {what}, gateway", played.cpu_us[subjects.GATEWAY]))
+                        found.append(Figure(f"{scenario.counted} a second, {what}", played.per_s))
     return found
 
 
-def _tokens(bench: "Bench", requests: Sequence[bytes]) -> list[str]:
-    """Of the buyer of each request."""
+def _tokens(bench: "Bench", holds: Sequence[bytes]) -> list[str]:
+    """Of the buyer of each hold."""
     key = issuer.read_key(bench.stack.issuer.key_file)
-    buyers = (ReserveRequest.FromString(request).buyer_id for request in requests)
+    buyers = (ReserveRequest.FromString(hold).buyer_id for hold in holds)
     return [issuer.signed(key, buyer, [BUYER], TOKEN_S) for buyer in buyers]
-
-
-async def _called_before(bench: "Bench", subject: subjects.Subject, tokens: Sequence[str]) -> None:
-    """All of them have looked for an event that there is not."""
-    request = GetEventRequest(event_id=str(uuid4())).SerializeToString()
-    load = Load(
-        addresses=subject.addresses,
-        methods=[GET_EVENT],
-        requests=[request] * len(tokens),
-        seconds=CALLED_BEFORE_S,
-        in_flight=8,  # so few that none is refused
-        tokens=tokens,
-        ca=subject.ca,
-        server_name=subjects.GATEWAY,
-    )
-    codes = {call.code async for call in poured(bench.program, load)}
-    if codes != {"NOT_FOUND"}:
-        raise RuntimeError(f"they were answered {codes}")
 
 
 async def hour(bench: "Bench", _: int, __: float) -> list[Figure]:

@@ -115,9 +115,9 @@ def _behind(stack: Stack, name: str, ca: str, changed: Mapping[str, str]) -> Sub
         f"{SETTING_PREFIX}LISTEN_ADDRESS": f"{LOOPBACK}:{port}",
         f"{SETTING_PREFIX}METRICS_ADDRESS": f"{LOOPBACK}:0",
     }
-    log = (stack.run_dir / f"{name}.log").open("wb")
     environment = os.environ | settings(service, stack.env) | own
-    process = subprocess.Popen([sys.executable, "-m", GATEWAY], env=environment, stdout=log, stderr=log)
+    with (stack.run_dir / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", GATEWAY], env=environment, stdout=log, stderr=log)
     parts = {**ticketrush(stack).parts, GATEWAY: [process.pid]}
     return _started(Subject(name, [f"{LOOPBACK}:{port}"], parts, ca, [process]))
 

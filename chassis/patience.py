@@ -32,10 +32,6 @@ class Reader:
         self._timer: asyncio.TimerHandle | None = None
         self._ending: asyncio.Task[None] | None = None
 
-    @property
-    def was_given_up(self) -> bool:
-        return self._ending is not None
-
     def begin(self) -> None:
         """A message is about to be sent."""
         self._timer = self._loop.call_later(STALLED_MAX_S, self._give_up)

@@ -32,7 +32,7 @@ TABLES: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = {
         "reservation_ticket": {"reservations": "arw",  "scheduler": "rw",   "operator": "r"},
         "credit":             {"reservations": "arw",  "scheduler": "rw",   "operator": "r"},
         "allowance":          {"reservations": "arw",  "scheduler": "rw",   "operator": "r"},
-        "organiser_request":  {"reservations": "arw",  "scheduler": "r",    "operator": "r"},
+        "organiser_request":  {"reservations": "ar",   "scheduler": "r",    "operator": "r"},
     },
     "payments": {
         "migration":          {                                            "operator": "r"},

@@ -16,7 +16,7 @@ from reservations.keyset import Position
 from reservations.layout import Place
 from reservations.organiser_requests import Claim, is_first, tickets_added
 from reservations.store import catalog as store
-from reservations.store import organiser_requests, seats
+from reservations.store import seats
 from reservations.store.books import Connection
 from reservations.store.catalog import CatalogEvent, Terms
 from ticketrush.v1 import catalog_pb2 as pb
@@ -103,7 +103,7 @@ class Catalog:
         written: Written = ()
         async with self.database.transaction() as conn:
             await _refuse_unless_own(conn, claim)
-            if await is_first(conn, claim):
+            if await is_first(conn, claim, ticket_count=len(places)):
                 _refuse_unless_open(await _known(conn, claim.subject_id))
                 for begin in range(0, len(places), TICKETS_PER_STATEMENT_MAX):
                     await _insert(conn, claim, begin, places[begin : begin + TICKETS_PER_STATEMENT_MAX])
@@ -112,7 +112,6 @@ class Catalog:
                 _refuse_unless_open(event)
                 await store.add_available(conn, event.event_id, len(places))
                 await store.update_event(conn, event.event_id, event.terms, event.state)
-                await organiser_requests.set_ticket_count(conn, claim.request_id, len(places))
                 written = await self._tell(conn, event.event_id, "TICKETS_CREATED", tickets_changed=True)
             event = await _known(conn, claim.subject_id)
             ticket_count = await tickets_added(conn, claim)

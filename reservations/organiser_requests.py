@@ -43,8 +43,10 @@ def claim_of(request: Message, subject_id: UUID, caller: Caller) -> Claim:
     return Claim(request_id, call, blake2b(content, digest_size=32).digest(), subject_id, caller, reason)
 
 
-async def is_first(conn: Connection, claim: Claim) -> bool:
+async def is_first(conn: Connection, claim: Claim, *, ticket_count: int = 0) -> bool:
     """Whether the effect is still to be had, in this transaction; concurrent ones with the same request_id wait for it.
+
+    `ticket_count` is how many tickets that effect adds: the request is stored with it, once and for all.
 
     Raises CallError (ALREADY_EXISTS, REQUEST_ID_REUSED) when the request_id already stands for another request.
     """
@@ -54,6 +56,7 @@ async def is_first(conn: Connection, claim: Claim) -> bool:
         call=claim.call,
         body_hash=claim.body_hash,
         subject_id=claim.subject_id,
+        ticket_count=ticket_count,
         asked_by=claim.caller.subject,
         reason=claim.reason,
     ):

@@ -23,6 +23,8 @@ BUYER = "ada"
 CARD = "pm_card_ok"
 WAIT = Duration(seconds=5)
 TIMEOUT_S = 20
+ATTEMPTS = 10
+"""To ask again while nothing is decided: a little under a minute."""
 # gRPC sends again what was refused or lost, by itself: with the same request_id, so that nothing happens twice.
 RETRIES = ("grpc.service_config", (Path(__file__).parent / "retry_policy.json").read_text())
 
@@ -33,12 +35,12 @@ async def main(event_id: str, section: str) -> None:
     hold.best_available.section, hold.best_available.quantity = section, 2
     async with grpc.aio.insecure_channel(os.environ["GATEWAY_ADDRESS"], options=[RETRIES]) as channel:
         ticketing: TicketingServiceAsyncStub = TicketingServiceStub(channel)
-        held = (await ticketing.Reserve(hold, timeout=TIMEOUT_S, metadata=metadata)).reservation
-        while held.state == pb.Reservation.STATE_PENDING:
-            # Not decided within the wait: the certain way to ask is the same request again.
+        for _ in range(ATTEMPTS):
             held = (await ticketing.Reserve(hold, timeout=TIMEOUT_S, metadata=metadata)).reservation
+            if held.state != pb.Reservation.STATE_PENDING:
+                break  # else not decided within the wait, and the certain way to ask is the same request again
         if held.state != pb.Reservation.STATE_HELD:
-            sys.exit(f"no tickets: {held.reject_reason}")
+            sys.exit(f"no tickets: {pb.Reservation.State.Name(held.state)} {held.reject_reason}")
         pay = pb.PayRequest(
             request_id=str(uuid4()),
             buyer_id=BUYER,
@@ -46,12 +48,14 @@ async def main(event_id: str, section: str) -> None:
             payment_method=CARD,
             wait=WAIT,
         )
-        paid = await ticketing.Pay(pay, timeout=TIMEOUT_S, metadata=metadata)
-        while paid.payment.state == pb.Payment.STATE_PENDING:
+        for _ in range(ATTEMPTS):
             paid = await ticketing.Pay(pay, timeout=TIMEOUT_S, metadata=metadata)
+            if paid.payment.state != pb.Payment.STATE_PENDING:
+                break
     if paid.reservation.state != pb.Reservation.STATE_CONFIRMED:
-        sys.exit(f"not paid: {paid.payment.decline_reason}")
-    print("bought", ", ".join(f"{one.section} {one.row}/{one.seat}" for one in paid.reservation.tickets))  # noqa: T201 - an example speaks to a person
+        sys.exit(f"not paid: {pb.Payment.State.Name(paid.payment.state)} {paid.payment.decline_reason}")
+    seats = ", ".join(f"{one.section} {one.row}/{one.seat}" for one in paid.reservation.tickets)
+    sys.stdout.write(f"bought {seats}\n")
 
 
 if __name__ == "__main__":

@@ -15,14 +15,22 @@ class StoredRequest:
 
 
 async def insert(
-    conn: Connection, request_id: UUID, *, call: str, body_hash: bytes, subject_id: UUID, asked_by: str, reason: str
+    conn: Connection,
+    request_id: UUID,
+    *,
+    call: str,
+    body_hash: bytes,
+    subject_id: UUID,
+    ticket_count: int,
+    asked_by: str,
+    reason: str,
 ) -> bool:
     """Whether the request_id is new. Waits for a transaction that is about to store the same one."""
     cursor = await conn.execute(
-        """INSERT INTO organiser_request (request_id, call, body_hash, subject_id, asked_by, reason)
-           VALUES (%s, %s, %s, %s, %s, %s)
+        """INSERT INTO organiser_request (request_id, call, body_hash, subject_id, ticket_count, asked_by, reason)
+           VALUES (%s, %s, %s, %s, %s, %s, %s)
            ON CONFLICT (request_id) DO NOTHING""",
-        (request_id, call, body_hash, subject_id, asked_by, reason),
+        (request_id, call, body_hash, subject_id, ticket_count, asked_by, reason),
     )
     return cursor.rowcount == 1
 
@@ -34,10 +42,3 @@ async def find(conn: Connection, request_id: UUID) -> StoredRequest | None:
     )
     row = await cursor.fetchone()
     return StoredRequest(*row) if row else None
-
-
-async def set_ticket_count(conn: Connection, request_id: UUID, ticket_count: int) -> None:
-    """How many tickets the request added."""
-    await conn.execute(
-        "UPDATE organiser_request SET ticket_count = %s WHERE request_id = %s", (ticket_count, request_id)
-    )

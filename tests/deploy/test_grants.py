@@ -17,7 +17,7 @@ from deploy.stack import Stack
 from tests.deploy.privileges import Privilege, granted, written
 
 PASSWORDS = {role.password_variable: f"{role.service}-secret" for role in ROLES}
-APPEND_ONLY = {"history", "ledger_entry", "audit_entry"}
+APPEND_ONLY = {"history", "ledger_entry", "audit_entry", "organiser_request"}
 # Each touches no row; who may not is told so before anything else that could be wrong with it.
 TRIES = {
     "SELECT": "SELECT FROM {table} WHERE false",
