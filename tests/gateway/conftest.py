@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import AsyncIterator, Iterator
-from uuid import uuid4
 
 import pytest
 
@@ -26,7 +25,7 @@ def broker_url(stack: Stack) -> Iterator[str]:
 @pytest.fixture
 def empty_broker_url(stack: Stack) -> Iterator[str]:
     """A virtual host in which nothing is declared."""
-    with vhost(stack, f"gateway-{uuid4().hex}") as url:
+    with vhost(stack, "gateway") as url:
         yield url
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import uuid4
 
 from yarl import URL
 
@@ -12,7 +13,8 @@ from deploy.stack import Stack
 
 @contextmanager
 def vhost(stack: Stack, name: str) -> Iterator[str]:
-    """The AMQP URL of a new virtual host; it is deleted with all that is in it."""
+    """The AMQP URL of a new virtual host, named so and not as any other; it is deleted with all that is in it."""
+    name = f"{name}-{uuid4().hex}"
     page, url = stack.env["RABBITMQ_MANAGEMENT_URL"], stack.env["AMQP_URL"]
     everything = b'{"configure": ".*", "write": ".*", "read": ".*"}'
     ask(page, url, "PUT", f"/api/vhosts/{name}")
