@@ -46,8 +46,8 @@ ATTACKS: Final = {
     "endless_headers": Measure(100, 640),
     "header_bomb": Measure(50),
     "many_headers": Measure(500),
-    "slow_body": Measure(3_000),
-    "slow_greeting": Measure(3_000),
+    "slow_body": Measure(1_000),
+    "slow_greeting": Measure(1_000),
     "no_window": Measure(500),
     "ping_flood": Measure(10_000),
     "settings_flood": Measure(10_000),
@@ -171,6 +171,11 @@ async def test_good_callers_are_served_while_it_goes_on_and_nothing_is_left_of_i
 ) -> None:
     pid = house.stack.pid("gateway")
     assert pid is not None
+
+    async def is_serving() -> bool:
+        # What the attack has left in its buffers it works through first.
+        return await asyncio.to_thread(house.stack.is_serving, "gateway")
+
     await good_callers(house, sale)
     files, before = open_files(pid), memory_mib(pid)
     most = before
@@ -185,7 +190,7 @@ async def test_good_callers_are_served_while_it_goes_on_and_nothing_is_left_of_i
             await attack.goes_on(made)
     assert len(served) == GOOD_CALLERS * CALLS_EACH
     assert house.stack.pid("gateway") == pid
-    assert house.stack.is_serving("gateway")
+    await eventually(is_serving, lambda: "it serves nobody any more")
     assert most - before < ATTACKS[name].memory_mib, f"{before:.0f} -> {most:.0f} MiB"
 
     async def come_back() -> bool:
