@@ -4,6 +4,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -61,12 +62,12 @@ def operator_of(found: Object) -> Operator | None:
     return next((operator for operator in OPERATORS if operator.group == group), None)
 
 
-def problems(found: Object, cache: Path = CACHE) -> list[str]:
+def problems(found: Object, folder: Path = CACHE) -> list[str]:
     """What is wrong with an object. Raises OfflineError when its schema cannot be had, UnsoundError if it changed."""
     operator = operator_of(found)
     if operator is None:
         return [told for version in KUBERNETES_VERSIONS for told in _problems_of_kubernetes(found, version)]
-    schema = definitions(operator, cache).get(f"{found['apiVersion']} {found['kind']}")
+    schema = definitions(operator, folder).get(f"{found['apiVersion']} {found['kind']}")
     if schema is None:
         return [f"{operator.module}@{operator.version} knows no {found['apiVersion']} {found['kind']}"]
     # A definition leaves metadata to Kubernetes.
@@ -76,12 +77,13 @@ def problems(found: Object, cache: Path = CACHE) -> list[str]:
     return told + [f"{'.'.join(map(str, error.path))}: {error.message[:300]}" for error in errors]
 
 
-def definitions(operator: Operator, cache: Path = CACHE) -> dict[str, Schema]:
+@cache
+def definitions(operator: Operator, folder: Path = CACHE) -> dict[str, Schema]:
     """Its kinds, "GROUP/VERSION KIND", as strict JSON schemas. Raises OfflineError, UnsoundError."""
-    file = cache / f"{operator.module.replace('/', '_')}@{operator.version}.json"
+    file = folder / f"{operator.module.replace('/', '_')}@{operator.version}.json"
     if not file.exists():
         found = dict(_read(_downloaded(operator) / operator.folder))
-        cache.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         file.with_suffix(".new").write_text(json.dumps(found))
         file.with_suffix(".new").replace(file)
     return {name: strict(schema) for name, schema in json.loads(file.read_text()).items()}

@@ -50,6 +50,12 @@ def told_to(deployment: Object) -> dict[str, Any]:
     return told
 
 
+def listed_secrets() -> set[tuple[str, str]]:
+    """Those of the page for people, with their keys."""
+    rows = re.findall(r"^\| `([a-z]+)` \| (`.+?) \|", DOC.read_text(), re.MULTILINE)
+    return {(secret, key) for secret, keys in rows for key in re.findall(r"`([a-z-]+)`", keys)}
+
+
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
 def test_a_process_knows_what_it_is_told_and_is_told_what_the_table_says(
     process: Service, trial: Sequence[Object]
@@ -122,9 +128,7 @@ def test_the_secrets_that_are_needed_are_those_that_the_page_lists(highly_availa
         for one in found["spec"]["secretTargetRef"]
     }
     yours = {(secret, key) for secret, key in needed if not MADE_THERE.fullmatch(secret)}
-    rows = re.findall(r"^\| `([a-z]+)` \| (`.+?) \|", DOC.read_text(), re.MULTILINE)
-    listed = {(secret, key) for secret, keys in rows for key in re.findall(r"`([a-z-]+)`", keys)}
-    assert listed == yours
+    assert listed_secrets() == yours
 
 
 def test_migrate_is_told_the_password_of_each_role_and_user(base: Sequence[Object]) -> None:
