@@ -13,9 +13,9 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 
 from deploy.services import BROKER_USERS, DATABASE, ROLES
+from tests.kubernetes.check import judged
 from tests.kubernetes.objects import environment_of, main_of, of_kind, pod_of
 from tests.kubernetes.render import FOLDER, ROOT, Object, OfflineError, build, kustomize
-from tests.kubernetes.test_check import judged
 from tests.kubernetes.test_settings import listed_secrets
 
 TEXT: Final = (ROOT / "docs" / "kubernetes.md").read_text()
