@@ -1,11 +1,15 @@
 """A service is not let at a schema that is older than its code."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from chassis.settings import PREFIX
 from deploy.await_schema import await_schema
 from deploy.migrate import migrate
 from deploy.stack import Stack
@@ -51,6 +55,18 @@ async def test_it_waits_for_one_migration_that_is_missing_and_names_it(admin_url
     async with await psycopg.AsyncConnection.connect(admin_url) as conn:
         await conn.execute("INSERT INTO payments.migration (name, checksum) VALUES (%s, %s)", (name, checksum))
     await asyncio.wait_for(waiting, timeout=30)
+
+
+async def test_the_command_takes_the_settings_of_the_service(admin_url: str, tmp_path: Path) -> None:
+    await migrate(admin_url, PASSWORDS, lambda _: None)
+    url = tmp_path / "url"
+    url.write_text(url_of("scheduler", admin_url) + "\n")
+    settings = {"LISTEN_ADDRESS": "127.0.0.1:0", "METRICS_ADDRESS": "127.0.0.1:0", "DATABASE_URL_FILE": str(url)}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "deploy.await_schema", "reservations"),
+        env=os.environ | {PREFIX + name: value for name, value in settings.items()},
+    )
+    assert await asyncio.wait_for(process.wait(), timeout=60) == 0
 
 
 async def test_a_schema_that_is_newer_than_the_code_is_not_waited_for(admin_url: str) -> None:

@@ -57,6 +57,19 @@ def test_each_container_has_requests_and_limits(trial: Sequence[Object]) -> None
             assert resources["requests"].keys() == resources["limits"].keys() == {"cpu", "memory"}, name
 
 
+def test_the_memory_is_what_was_measured_and_some_for_what_was_not(trial: Sequence[Object]) -> None:
+    text = (ROOT / "docs" / "performance.md").read_text()
+    measured: dict[str, int] = {}
+    for name, most_mb in re.findall(r"(\w+) \d+ us \((\d+) MB\)", text):
+        measured[name] = max(measured.get(name, 0), int(most_mb))
+    for name, deployment in of_kind(trial, "Deployment").items():
+        if name != FRONTEND.name:
+            resources = main_of(deployment)["resources"]
+            asked, limit = (int(resources[kind]["memory"].removesuffix("Mi")) for kind in ("requests", "limits"))
+            assert measured[name] <= asked, name
+            assert 2 * measured[name] <= limit, name
+
+
 def test_a_grpc_service_is_asked_where_it_needs_no_certificate_and_lives_whatever_it_waits_for(
     trial: Sequence[Object],
 ) -> None:

@@ -157,6 +157,9 @@ def test_each_identity_has_its_certificate_and_each_service_sees_its_own(trial: 
         assert (spec["commonName"], spec["dnsNames"], spec["secretName"]) == (name, [name], f"{name}-tls")
         assert {"server auth", "client auth"} <= set(spec["usages"])
         assert spec["issuerRef"]["name"] == "ticketrush"
+    # What only serves is nobody to a service, whatever its name.
+    for name in certificates.keys() - {*IDENTITIES, "ca"}:
+        assert "client auth" not in certificates[name]["spec"]["usages"]
     deployments = of_kind(trial, "Deployment")
     for service in SERVICES:
         shown = {secret for secret, _ in secrets_in(deployments[service.name]) if secret.endswith("-tls")}
