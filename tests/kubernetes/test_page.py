@@ -1,11 +1,7 @@
 """What docs/kubernetes.md tells people to type makes what the manifests ask for."""
 
-import os
-import re
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -15,42 +11,9 @@ from psycopg.conninfo import conninfo_to_dict
 from deploy.services import BROKER_USERS, DATABASE, ROLES
 from tests.kubernetes.check import judged
 from tests.kubernetes.objects import environment_of, main_of, of_kind, pod_of
-from tests.kubernetes.render import FOLDER, ROOT, Object, OfflineError, build, kustomize
+from tests.kubernetes.page import block
+from tests.kubernetes.render import FOLDER, Object, OfflineError, build, kustomize
 from tests.kubernetes.test_settings import listed_secrets
-
-TEXT: Final = (ROOT / "docs" / "kubernetes.md").read_text()
-# Records what it is told to make, one literal a line.
-KUBECTL: Final = """#!/bin/sh
-[ "$3 $4 $5" != "create secret generic" ] || { name=$6; shift 6; for one; do echo "$name $one" >> "$RECORD"; done; }
-"""
-
-
-def block(language: str, word: str) -> str:
-    """The one block of code that has this word."""
-    [found] = [
-        text for text in re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE) if word in text
-    ]
-    return str(found)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], str]:
-    """The secrets that the page's commands make, by name and key."""
-    folder = tmp_path_factory.mktemp("kubectl")
-    program = folder / "kubectl"
-    program.write_text(KUBECTL)
-    program.chmod(0o755)
-    environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "RECORD": str(folder / "record")}
-    command = ["sh", "-euc", block("sh", "secret frontend")]
-    subprocess.run(command, env=environment, cwd=ROOT, check=True, timeout=60)
-    found = {}
-    for line in (folder / "record").read_text().splitlines():
-        name, _, told = line.partition(" ")
-        option, _, rest = told.partition("=")
-        key, _, value = rest.partition("=")
-        assert option in {"--from-literal", "--from-file"}
-        found[name, key] = value
-    return found
 
 
 def test_all_secrets_are_made_and_no_password_twice(made: dict[tuple[str, str], str]) -> None:
