@@ -72,6 +72,12 @@ def peers_of(rule: dict[str, Any], side: str) -> Iterator[str]:
         yield f"{place}/{pod}" if place else pod
 
 
+def port_of(told: dict[str, Any]) -> int | str:
+    """Its number or name; of a range, both ends."""
+    assert told.keys() <= {"protocol", "port", "endPort"}
+    return f"{told['port']}-{told['endPort']}" if "endPort" in told else told["port"]
+
+
 def allowed(objects: Sequence[Object]) -> tuple[set[Arrow], set[Arrow]]:
     """What is let out, and what is let in."""
     out, into = set(), set()
@@ -81,18 +87,18 @@ def allowed(objects: Sequence[Object]) -> tuple[set[Arrow], set[Arrow]]:
         for side, rules in (("to", spec.get("egress", ())), ("from", spec.get("ingress", ()))):
             for rule in rules:
                 # A rule without ports would open all of them.
-                for port in rule["ports"]:
+                for port in map(port_of, rule["ports"]):
                     for peer in peers_of(rule, side):
                         if side == "to":
-                            out.add(Arrow(subject, peer, port["port"]))
+                            out.add(Arrow(subject, peer, port))
                         else:
-                            into.add(Arrow(peer, subject, port["port"]))
+                            into.add(Arrow(peer, subject, port))
     return out, into
 
 
 def servers_own() -> set[Arrow]:
     """Between the instances of a server."""
-    return {Arrow(BROKER, BROKER, port) for port in (4369, 25672, 35672)} | {
+    return {Arrow(BROKER, BROKER, port) for port in (4369, 25672, "35672-35682")} | {
         Arrow(DATABASE, DATABASE, port) for port in (DATABASE_PORT, 8000)
     }
 
