@@ -20,8 +20,8 @@ HTTP_OPT := grpc_api_configuration=protos/ticketrush/v1/http.yaml
 OPENAPI_OPT := openapi_configuration=protos/ticketrush/v1/openapi.yaml,allow_merge=true,merge_file_name=ticketrush
 OPENAPI_OPT := $(OPENAPI_OPT),json_names_for_fields=false,openapi_naming_strategy=simple
 
-# Each has servers and services of its own. Tests wait more than they work, so there are more of them than cores.
-WORKERS ?= 4
+# Each has servers and services of its own. Tests wait as well as work, so there is one more of them than cores here.
+WORKERS ?= 3
 # Their data lie in memory where that is large enough (4 GB): on some disks a new database costs five times as much.
 IN_MEMORY := $(shell test "$$(df --output=avail /dev/shm 2>/dev/null | tail -n 1)" -gt 4000000 2>/dev/null && \
 	echo PYTEST_DEBUG_TEMPROOT=/dev/shm)

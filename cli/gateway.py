@@ -4,14 +4,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import grpc
 import typer
 
+from chassis.addresses import is_loopback
 from chassis.bearer import bearing
 from cli import failures
-from cli.addresses import token_for
+from cli.addresses import token_for, told_by_environment
 from ticketrush.v1.catalog_pb2_grpc import CatalogServiceStub
 from ticketrush.v1.ticketing_pb2_grpc import TicketingServiceStub
 
@@ -46,5 +48,27 @@ def connect(address: str, *, as_json: bool, request_id: str = "") -> Iterator[Ga
 
 
 def dial(address: str) -> grpc.Channel:
-    """A channel to HOST:PORT, whose calls show the token that there is for it. Nothing is sent yet."""
-    return bearing(grpc.insecure_channel(address), token_for(address))
+    """A channel to HOST:PORT, whose calls show the token that there is for it. Nothing is sent yet.
+
+    By TLS when TICKETRUSH_GATEWAY_TLS_CA names a file with the CAs. Raises typer.BadParameter when there is no such
+    file, or when the token would leave this machine in plaintext without anybody having said that it may.
+    """
+    return bearing(_line(address), token_for(address))
+
+
+def _line(address: str) -> grpc.Channel:
+    if authorities := told_by_environment("GATEWAY_TLS_CA"):
+        try:
+            pem = Path(authorities).read_bytes()
+        except OSError as error:
+            raise typer.BadParameter(
+                f"TICKETRUSH_GATEWAY_TLS_CA says {authorities!r}: {error.strerror or error}"
+            ) from error
+        return grpc.secure_channel(address, grpc.ssl_channel_credentials(pem))
+    if not is_loopback(address.rpartition(":")[0]) and told_by_environment("GATEWAY_PLAINTEXT") != "yes":
+        raise typer.BadParameter(
+            f"{address} is another machine, and your token would go there in plaintext: set TICKETRUSH_GATEWAY_TLS_CA "
+            "to a PEM file with the CAs by which you know it (this machine's: /etc/ssl/certs/ca-certificates.crt); or, "
+            "where nobody can listen in, TICKETRUSH_GATEWAY_PLAINTEXT=yes"
+        )
+    return grpc.insecure_channel(address)

@@ -26,7 +26,7 @@ async def scene(program: str) -> AsyncIterator[tuple[Desk, Alone]]:
 @pytest.mark.parametrize(
     ("method", "path", "status", "reason"),
     [
-        ("GET", "/", 404, "UNKNOWN_PATH"),
+        ("POST", "/", 405, "METHOD_NOT_ALLOWED"),
         ("GET", "/index.html", 404, "UNKNOWN_PATH"),
         ("GET", "/v1", 404, "UNKNOWN_PATH"),
         ("GET", "/v1/nothing", 404, "UNKNOWN_PATH"),
