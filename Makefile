@@ -49,7 +49,7 @@ logs: venv ## show the logs, and follow them on a terminal (NAMES="gateway payme
 test: venv ## run all tests, with a PostgreSQL and a RabbitMQ of their own (ARGS="-k name": only some)
 	@$(IN_MEMORY) $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
-verify: lint types contract fresh-gen containers audit ## check style, types, contract, generated code, containers, audit
+verify: lint types contract fresh-gen containers manifests audit ## check style, types, contract, generated code, containers, manifests, audit
 
 lint: venv
 	@$(BIN)/ruff check
@@ -76,6 +76,9 @@ fresh-gen: venv gotools
 containers: venv
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	@$(BIN)/hadolint Dockerfile
+
+manifests: venv ## put deploy/kubernetes together and hold it to the schemas (what is offline is skipped, and told)
+	@$(BIN)/python -m tests.kubernetes.check
 
 audit: venv ## look for packages with known vulnerabilities and for committed secrets (what is offline is skipped)
 	@$(BIN)/python -m tests.security.scan
@@ -142,5 +145,5 @@ generate = $(PROTOC) --python_out=$(1)/python --grpc_python_out=$(1)/python \
 	--grpc-gateway_out=$(1)/go --grpc-gateway_opt=$(GO_OPT),$(HTTP_OPT) \
 	--openapiv2_out=$(1)/openapi --openapiv2_opt=$(GO_PACKAGES),$(HTTP_OPT),$(OPENAPI_OPT) $(PUBLIC_PROTOS)
 
-.PHONY: help demo up down status logs test verify lint types contract gotools fresh-gen containers audit gen baseline fmt screenshots bench bench-smoke \
+.PHONY: help demo up down status logs test verify lint types contract gotools fresh-gen containers manifests audit gen baseline fmt screenshots bench bench-smoke \
 	proof-crashes proof-fuzz proof-guards proof-model proof-poison chaos chaos-smoke clean venv

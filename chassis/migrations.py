@@ -38,10 +38,23 @@ async def migrate(dsn: str, schema: str, folders: Sequence[Path], *, owner: str 
         return [file for folder in folders for file in await _apply_folder(conn, folder, applied)]
 
 
+def names(folders: Sequence[Path]) -> list[str]:
+    """Of the files that `migrate` applies, in order."""
+    return [_name(file) for folder in folders for file in _files(folder)]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.sql"))
+
+
+def _name(file: Path) -> str:
+    return f"{file.parent.parent.name}/{file.name}"
+
+
 async def _apply_folder(conn: AsyncConnection, folder: Path, applied: dict[str, bytes]) -> list[str]:
     new: list[str] = []
-    for file in sorted(folder.glob("*.sql")):
-        name = f"{folder.parent.name}/{file.name}"
+    for file in _files(folder):
+        name = _name(file)
         text = file.read_bytes()
         checksum = hashlib.sha256(text).digest()
         if name not in applied:

@@ -16,6 +16,7 @@ from chassis import logs, metrics
 from chassis.admission import Admission
 from chassis.guard import Guard
 from chassis.limits import Limits
+from chassis.probes import Probes
 from chassis.server import PUBLIC, WITHIN, Check, Health, build
 from chassis.settings import PREFIX, PublicSettings, Settings, stop_misconfigured
 
@@ -81,8 +82,10 @@ async def _live(compose: Callable[[], Process]) -> None:
         server.add_insecure_port(own_door)
     with _listening_on("METRICS_ADDRESS", process.settings.metrics_address):
         metrics.serve(process.settings.metrics_address)
+    probes = [_probes(health, address)] if (address := process.settings.health_address) else []
     await health.begin(services)
-    tasks = [asyncio.create_task(begin(), name=begin.__qualname__) for begin in (health.run, *process.background)]
+    background = (health.run, *(probe.run for probe in probes), *process.background)
+    tasks = [asyncio.create_task(begin(), name=begin.__qualname__) for begin in background]
     # What is there by now stays.
     gc.freeze()
     gc.set_threshold(COLLECT_EVERY)
@@ -101,6 +104,13 @@ def listen(server: grpc.aio.Server, chosen: Settings) -> int:
     if chosen.port_tls is None:
         return server.add_insecure_port(chosen.listen_address)
     return server.add_secure_port(chosen.listen_address, chosen.port_tls.server_credentials())
+
+
+def _probes(health: Health, address: str) -> Probes:
+    probes = Probes(health)
+    with _listening_on("HEALTH_ADDRESS", address):
+        probes.listen(address)
+    return probes
 
 
 @contextmanager

@@ -79,15 +79,17 @@ class Settings(BaseSettings):
     """What every service needs. A service adds its own fields in its `__main__`.
 
     `tls_cert`, `tls_key` and `tls_ca` are PEM files: who we are to other services, and the CA by which we know them.
-    All three or none; none only where nothing leaves this machine.
+    All three or none; none only where nothing leaves this machine. At `health_address`, where it is set, health can be
+    asked for without a certificate, and nothing else.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
     # Of those that are reached, or reach others, by links between services.
-    _not_within: ClassVar[frozenset[str]] = frozenset({"metrics_address"})
+    _not_within: ClassVar[frozenset[str]] = frozenset({"metrics_address", "health_address"})
 
     listen_address: Address
     metrics_address: Address
+    health_address: Address | None = None
     log_level: LogLevel = "INFO"
     tls_cert: File = None
     tls_key: File = None
@@ -147,7 +149,7 @@ class PublicSettings(Settings):
     something else keeps them out.
     """
 
-    _not_within: ClassVar[frozenset[str]] = frozenset({"metrics_address", "listen_address"})
+    _not_within: ClassVar[frozenset[str]] = frozenset({"metrics_address", "health_address", "listen_address"})
 
     public_tls_cert: File = None
     public_tls_key: File = None

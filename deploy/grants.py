@@ -19,7 +19,7 @@ VERBS: Final[Mapping[str, str]] = {"a": "INSERT", "r": "SELECT", "w": "UPDATE", 
 # fmt: off
 TABLES: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = {
     "reservations": {
-        "migration":          {                                            "operator": "r"},
+        "migration":          {"reservations": "r",    "scheduler": "r",    "operator": "r"},
         "history":            {"reservations": "ar",   "scheduler": "ar",   "operator": "r"},
         "outbox":             {"reservations": "arwd", "scheduler": "arwd", "operator": "r"},
         "parked_message":     {"reservations": "arw",  "scheduler": "r",    "operator": "rw"},
@@ -35,7 +35,7 @@ TABLES: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = {
         "organiser_request":  {"reservations": "ar",   "scheduler": "r",    "operator": "r"},
     },
     "payments": {
-        "migration":          {                                            "operator": "r"},
+        "migration":          {"payments": "r",                            "operator": "r"},
         "history":            {"payments": "ar",                           "operator": "ar"},
         "outbox":             {"payments": "arwd",                         "operator": "ard"},
         "parked_message":     {"payments": "arw",                          "operator": "rw"},

@@ -32,13 +32,17 @@ async def migrate(admin_url: str, passwords: Mapping[str, str], say: Callable[[s
     try:
         await _make_roles(admin_url, passwords)
         for schema in SCHEMAS:
-            folders = [_ROOT / "chassis" / "migrations", _ROOT / schema / "migrations"]
-            for file in await migrations.migrate(admin_url, schema, folders, owner=OWNER):
+            for file in await migrations.migrate(admin_url, schema, folders(schema), owner=OWNER):
                 say(f"schema {schema}: applied {file}")
         for problem in await _tried_again(admin_url, grants.apply):
             say(problem)
     except psycopg.Error as error:
         raise StackError(f"the database at DATABASE_URL does not do what is needed: {error}") from error
+
+
+def folders(schema: str) -> list[Path]:
+    """Where its migrations are, in the order in which they are applied."""
+    return [_ROOT / "chassis" / "migrations", _ROOT / schema / "migrations"]
 
 
 async def _make_roles(admin_url: str, passwords: Mapping[str, str]) -> None:

@@ -132,10 +132,11 @@ func serve(chosen *settings) error {
 	ended := make(chan error, 2)
 	go func() { ended <- serveOn(server, public) }()
 	go func() { ended <- serveOn(pages, own) }()
-	slog.Info("listening", "address", public.Addr().String(), "metrics", own.Addr().String())
-
+	// Before anybody is told that it runs, and may want it to stop.
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	slog.Info("listening", "address", public.Addr().String(), "metrics", own.Addr().String())
+
 	select {
 	case err := <-ended:
 		return err
