@@ -19,7 +19,7 @@ from pamqp.commands import Basic
 from chassis.batch import BATCH_TYPE, CONTENT_TYPE, pack
 from chassis.delivery import ATTEMPT_HEADER, ROUTING_KEY_HEADER
 from chassis.topology import WorkQueue
-from contract.keys import EXCHANGE, PAYMENTS_QUEUES, RESERVATION_REQUESTED, RESERVATIONS_QUEUES
+from contract.keys import EXCHANGE, PAYMENT_REFUNDS, PAYMENTS_QUEUES, RESERVATION_REQUESTED, RESERVATIONS_QUEUES
 from tests.e2e import ledgers
 from tests.e2e.house import SERVICES, House
 from tests.e2e.office import Reservation, eventually, new_id
@@ -278,6 +278,9 @@ async def test_messages_that_are_absurd_are_decided_or_ignored_or_set_aside(
             others = len(parked) - unknown
             counts[:] = [unknown, others, await ledge.retried(), await ledge.decided(ours)]
             ignored = sum(one.WhichOneof("payload") in IGNORED for one in ours)
+            if queue is PAYMENT_REFUNDS:
+                # Of one message_id that waits for a person already, no second one is set aside.
+                ignored += len(ours) - len({one.message_id for one in ours})
             return unknown == len(wrong) and sum(counts[1:]) >= len(ours) - ignored
 
         await eventually(all_are_accounted_for, lambda: f"{len(wrong)} wrong, {len(ours)} ours: {counts}")

@@ -27,8 +27,9 @@ SAMPLE_INTERVAL_S: Final = 0.05
 GOOD_CALLERS: Final = 3
 CALLS_EACH: Final = 5
 MIB: Final = 1_048_576
-# What an attack may cost: a tenth of what the gateway has anyway, and what 2,000 connections and their buffers take.
-MEMORY_MIB: Final = 64
+# What an attack may cost: as much again as the gateway has at rest. The attacks before it have left gaps in its memory,
+# which large headers do not fit into.
+MEMORY_MIB: Final = 128
 
 
 class Measure(NamedTuple):
