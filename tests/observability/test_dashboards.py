@@ -26,6 +26,7 @@ QUERIES: Final = {
     for legend, expr in panel.queries.items()
 }
 PAGE_TIMEOUT_S: Final = 5
+DATA_DEADLINE_S: Final = 150.0
 # What each kind of metric shows beside its own name.
 SUFFIXES: Final = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
 
@@ -85,8 +86,8 @@ async def test_there_are_data_behind_every_panel(prometheus: Prometheus) -> None
                 del empty[where]
         return not empty
 
-    # Tables are counted each 15 s, and what is counted needs two looks to have a rate.
-    await eventually(all_have_data, lambda: f"no data: {empty}")
+    # Tables are counted each 15 s, a rate needs two looks, and invariants are checked at leisure.
+    await eventually(all_have_data, lambda: f"no data: {empty}", deadline_s=DATA_DEADLINE_S)
 
 
 async def test_every_rule_can_be_evaluated_and_none_fires_in_good_times(prometheus: Prometheus) -> None:
