@@ -33,7 +33,7 @@ QUARTERS: Final = 4
 MORE_THAN_ARE_HELD_PER_S: Final = 2_000
 TOKEN_S: Final = 3_600.0
 # So few that the slower of two gateways refuses none of them.
-CALLERS_OF_ALL_KINDS: Final = 32
+UNREFUSED_CALLERS: Final = 32
 
 
 async def past(bench: "Bench", rounds: int, seconds: float) -> list[Figure]:
@@ -93,7 +93,7 @@ async def guarded(bench: "Bench", rounds: int, seconds: float) -> list[Figure]:
                     sale = await on_sale(replace(scenario, errands=errands), bench.public_office)
                     holds = (await sale.requests(bench.public_office, 0))[:: len(sale.methods)]
                     tokens = await asyncio.to_thread(_tokens, bench, holds) if subject is asked else ()
-                    played = await bench.play(sale, subject, seconds, callers=CALLERS_OF_ALL_KINDS, tokens=tokens)
+                    played = await bench.play(sale, subject, seconds, callers=UNREFUSED_CALLERS, tokens=tokens)
                     if played.failed:
                         raise RuntimeError(f"{scenario.name}: {played.failed}: refusals cost, and are no {one}")
                     if number:  # what has just started is slow
