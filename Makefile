@@ -101,6 +101,9 @@ bench-smoke: venv ## one short round of it, in a minute and a half
 bench: venv ## beside its ceilings and what anyone would build instead, on a stack of its own (ARGS="seats --rounds 3": some)
 	@$(BIN)/python -m bench $(ARGS)
 
+dashboards: venv ## make the dashboards of deploy/observability from their table, deploy/panels.py
+	@$(BIN)/python -m deploy.dashboards
+
 screenshots: venv ## take the pictures of the page that the docs show, on a stack of its own
 	@$(BIN)/python -m tests.page.screenshots
 
@@ -145,5 +148,5 @@ generate = $(PROTOC) --python_out=$(1)/python --grpc_python_out=$(1)/python \
 	--grpc-gateway_out=$(1)/go --grpc-gateway_opt=$(GO_OPT),$(HTTP_OPT) \
 	--openapiv2_out=$(1)/openapi --openapiv2_opt=$(GO_PACKAGES),$(HTTP_OPT),$(OPENAPI_OPT) $(PUBLIC_PROTOS)
 
-.PHONY: help demo up down status logs test verify lint types contract gotools fresh-gen containers manifests audit gen baseline fmt screenshots bench bench-smoke \
+.PHONY: help demo up down status logs test verify lint types contract gotools fresh-gen containers manifests audit gen baseline fmt dashboards screenshots bench bench-smoke \
 	proof-crashes proof-fuzz proof-guards proof-model proof-poison chaos chaos-smoke clean venv
