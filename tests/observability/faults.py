@@ -58,6 +58,11 @@ def told() -> Line:
     return lambda: [60 * (FAULT_BEGIN_MIN if _is_bad(minute) else minute) for minute in range(END_MIN)]
 
 
+def told_until_gone() -> Line:
+    """The same, of a process that is gone under the fault."""
+    return lambda: [None if _is_bad(minute) else 60 * minute for minute in range(END_MIN)]
+
+
 def _is_bad(minute: int) -> bool:
     return FAULT_BEGIN_MIN <= minute < FAULT_END_MIN
 
@@ -221,6 +226,12 @@ FAULTS: Final = (
         },
         {},
         "no sweep has released holds for 2h 49m 0s",
+    ),
+    Fault(
+        "SweepStopped",
+        {f'ticketrush_job_last_success_time_seconds{{{SCHEDULER}, job_name="release_due_holds"}}': told_until_gone()},
+        {},
+        "no sweep has released holds for 2h 50m 0s",
     ),
     Fault(
         "JobFails",

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import pytest
 
-from tests.debian import program
 from tests.observability.faults import END_MIN, FAULT_BEGIN_MIN, FAULT_END_MIN, FAULTS, Fault
 from tests.observability.rules import ALERTS, ROOT, SCRAPES, Alert, alerts
 
@@ -16,11 +15,6 @@ BY_NAME: Final = {alert.name: alert for alert in alerts()}
 PAGE: Final = (ROOT / "docs/operations.md").read_text()
 SEVERITIES: Final = {"page", "ticket"}
 TIMEOUT_S: Final = 60
-
-
-@pytest.fixture(scope="session")
-def promtool() -> str:
-    return program("prometheus", "promtool")
 
 
 def ask(promtool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
