@@ -73,6 +73,7 @@ SALE: Final = Dashboard(
             {"{{grpc_method}}": "max by (grpc_method) (ticketrush_admission_refused_ratio)"},
             "percentunit",
         ),
+        Panel("Holds", {"{{state}}": "max by (state) (ticketrush_holds)"}),
         Panel("Holds released a second", {"released": "sum(rate(ticketrush_holds_released_total[1m]))"}),
     ),
 )
@@ -119,6 +120,10 @@ BACKBONE: Final = Dashboard(
         Panel(
             "Envelopes in a transaction, mean",
             {"{{queue}}": _mean("ticketrush_amqp_consumed_batch_envelopes", "queue")},
+        ),
+        Panel(
+            "Envelopes put off to be tried again, a second",
+            {"again": "sum(rate(ticketrush_amqp_retried_envelopes_total[1m])) or vector(0)"},
         ),
         Panel("Envelopes in a message, mean", {"{{job}}": _mean("ticketrush_amqp_published_batch_envelopes", "job")}),
         Panel(

@@ -16,7 +16,7 @@ from contract.keys import EXCHANGE, REQUIRED
 from reservations.handlers.desk import Desk
 from reservations.handlers.sweeps import Sweeps
 from reservations.store import invariants
-from reservations.store.census import TICKETS
+from reservations.store.census import HOLDS, TICKETS
 from scheduler.jobs import Jobs
 from ticketrush.payments.v1.payments_pb2_grpc import PaymentsServiceStub
 
@@ -54,7 +54,7 @@ def compose(chosen: Settings) -> Process:
             publisher.run,
             outbox.run,
             Rounds(database, invariants.CHECKS).run,
-            Censuses(database, (PARKED, TICKETS)).run,
+            Censuses(database, (PARKED, HOLDS, TICKETS)).run,
         ],
         drain=[jobs.drain, outbox.drain, publisher.drain],
         close=[database.close, channel.close],

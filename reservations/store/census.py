@@ -1,4 +1,4 @@
-"""What is left of the events on sale, counted for the metrics."""
+"""What is held, and what is left of the events on sale, counted for the metrics."""
 
 from typing import Final
 
@@ -24,4 +24,15 @@ TICKETS: Final = Census(
                         FROM event_count WHERE event_count.event_id = latest.event_id) AS counted
     CROSS JOIN LATERAL (VALUES ('AVAILABLE', available), ('HELD', held), ('SOLD', sold)) AS tickets (state, number)
     """,  # noqa: S608 - constant
+)
+
+HOLDS: Final = Census(
+    Gauge("ticketrush_holds", "Reservations whose tickets are held, by state.", ("state",)),
+    # By an index that has these alone.
+    """
+    SELECT states.state, count(reservation_id)
+    FROM (VALUES ('HELD'), ('PARTIALLY_PAID')) AS states (state)
+    LEFT JOIN reservation ON reservation.state = states.state AND reservation.state IN ('HELD', 'PARTIALLY_PAID')
+    GROUP BY states.state
+    """,
 )

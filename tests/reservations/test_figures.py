@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY
 from chassis.census import SERIES_MAX
 from chassis.soundness import looking
 from contract import reasons
-from reservations.store.census import EVENTS_SHOWN_MAX, TICKETS
+from reservations.store.census import EVENTS_SHOWN_MAX, HOLDS, TICKETS
 from tests.reservations.core import (
     Shop,
     shop,  # noqa: F401 - a fixture
@@ -54,3 +54,17 @@ async def test_only_the_latest_events_are_counted(shop: Shop) -> None:  # noqa: 
     assert {event_id for event_id, _ in await counted(shop)} == latest
     assert oldest.event_id not in latest
     assert 3 * EVENTS_SHOWN_MAX <= SERIES_MAX
+
+
+async def test_what_is_held_is_counted_by_state_and_shown_when_it_is_nothing(shop: Shop) -> None:  # noqa: F811
+    async def held() -> dict[str, int]:
+        async with looking(shop.one.database) as conn:
+            cursor = await conn.execute(HOLDS.sql.encode())
+            return dict(await cursor.fetchall())
+
+    before = await held()
+    assert before["PARTIALLY_PAID"] == 0
+    hall = await shop.event(4)
+    await shop.hold(reserve(hall, 0))
+    await shop.sold(hall, 1)
+    assert await held() == {"HELD": before["HELD"] + 1, "PARTIALLY_PAID": 0}
