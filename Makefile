@@ -104,8 +104,14 @@ bench: venv ## beside its ceilings and what anyone would build instead, on a sta
 bench-page: venv ## from a click to the colour of the seat on another screen, in two browsers
 	@$(BIN)/python -m tests.page.latency
 
+dashboards: venv ## make the dashboards of deploy/observability from their table, deploy/panels.py
+	@$(BIN)/python -m deploy.dashboards
+
 screenshots: venv ## take the pictures of the page that the docs show, on a stack of its own
 	@$(BIN)/python -m tests.page.screenshots
+
+proof-alerts: venv ## harm a stack of its own and see each alert fire and end, with the rules' own times (a quarter of an hour)
+	@PROOF_ALERTS_HURRY=1 $(BIN)/pytest tests/observability/test_alarms_for_real.py --durations=5
 
 proof-crashes: venv ## end processes at every point between two steps, in every scenario (ARGS="payments charge": only some)
 	@$(BIN)/python -m tests.proof.crash_matrix $(ARGS)
@@ -148,5 +154,5 @@ generate = $(PROTOC) --python_out=$(1)/python --grpc_python_out=$(1)/python \
 	--grpc-gateway_out=$(1)/go --grpc-gateway_opt=$(GO_OPT),$(HTTP_OPT) \
 	--openapiv2_out=$(1)/openapi --openapiv2_opt=$(GO_PACKAGES),$(HTTP_OPT),$(OPENAPI_OPT) $(PUBLIC_PROTOS)
 
-.PHONY: help demo up down status logs test verify lint types contract gotools fresh-gen containers manifests audit gen baseline fmt screenshots bench bench-page bench-smoke \
-	proof-crashes proof-fuzz proof-guards proof-model proof-poison chaos chaos-smoke clean venv
+# Nothing here is the name of a file.
+.PHONY: $(shell awk -F : '/^[a-z-]+:( |$$)/ {print $$1}' $(firstword $(MAKEFILE_LIST)))

@@ -78,6 +78,9 @@ class Publisher:
         self._count = 0
         self._bytes = 0
         _buffered.labels(name).set_function(lambda: self._count)
+        for key in mandatory_keys:
+            # Shown before the first, which is an alarm: what begins at 1 has not risen, to those who ask what has.
+            _envelopes.labels(key, Unroutable.__name__)
 
     @property
     def connected(self) -> bool:

@@ -16,7 +16,7 @@ INSTALL_DEADLINE_S: Final = 1_200.0
 LOCK_DEADLINE_S: Final = 300
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 _NO_CLUSTER: Final = Path("/etc/postgresql-common/createcluster.d/ticketrush.conf")
-_SYSTEM_SERVICES: Final = ("postgresql", "rabbitmq-server")
+_SYSTEM_SERVICES: Final = ("postgresql", "rabbitmq-server", "prometheus", "prometheus-postgres-exporter")
 
 
 def install(packages: Sequence[str], log: Path, say: Callable[[str], None]) -> None:

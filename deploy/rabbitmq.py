@@ -1,4 +1,4 @@
-"""A private RabbitMQ node with its management page, on loopback ports, its data under the run directory."""
+"""A private RabbitMQ node with its management page and its metrics, on loopback, its data under the run directory."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ _SCRIPT: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 # RabbitMQ's stock user, whose password is the same. A new node never has it; one of an earlier version may.
 _STOCK_USER: Final = "guest"
 
-PORTS: Final = ("rabbitmq", "rabbitmq_management", "rabbitmq_distribution", "epmd")
+PORTS: Final = ("rabbitmq", "rabbitmq_management", "rabbitmq_metrics", "rabbitmq_distribution", "epmd")
 
 
 def url(port: int, password: str) -> str:
@@ -171,11 +171,13 @@ def _configure(home: Path, ports: Mapping[str, int], password: str) -> None:
         f"listeners.tcp.default = {LOOPBACK}:{ports['rabbitmq']}",
         f"management.tcp.ip = {LOOPBACK}",
         f"management.tcp.port = {ports['rabbitmq_management']}",
+        f"prometheus.tcp.ip = {LOOPBACK}",
+        f"prometheus.tcp.port = {ports['rabbitmq_metrics']}",
         f"disk_free_limit.absolute = {_DISK_FREE_LIMIT_BYTES}",
         f"vm_memory_high_watermark.absolute = {_MEMORY_LIMIT_BYTES}",
     ]
     write_atomically(home / "rabbitmq.conf", "\n".join(lines) + "\n")
-    (home / "enabled_plugins").write_text("[rabbitmq_management].\n")
+    (home / "enabled_plugins").write_text("[rabbitmq_management,rabbitmq_prometheus].\n")
     # Present and empty, so that the machine's own /etc/rabbitmq/rabbitmq-env.conf is not read.
     (home / "environment").write_text("")
 

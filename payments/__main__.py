@@ -7,6 +7,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from chassis import settings
+from chassis.census import PARKED, Censuses
 from chassis.consumer import Consumer
 from chassis.database import Database
 from chassis.guard import ByPeer
@@ -18,6 +19,7 @@ from chassis.run import Process, run
 from chassis.soundness import Rounds
 from contract import access, keys
 from payments import consumers, invariants
+from payments.census import MONEY
 from payments.charger import Charger
 from payments.handlers import Handlers
 from payments.peers import Peers
@@ -104,6 +106,7 @@ def compose(chosen: Settings) -> Process:
             backstop.run,
             give_up_old_requests,
             Rounds(database, invariants.CHECKS).run,
+            Censuses(database, (PARKED, MONEY)).run,
         ],
         drain=[drain_consumers, drain_work, drain_messages],
         close=[peers.close, database.close],

@@ -104,7 +104,7 @@ class Charger:
             self._tell_postponed(attempts, postponed)
 
     def _tell_postponed(self, attempts: Sequence[Attempt], postponed: Sequence[tuple[Payment, float]]) -> None:
-        figures.unanswered.labels("charges").inc(len(postponed))
+        figures.charges_unanswered.inc(len(postponed))
         problem = next(result.problem for _, result in attempts if isinstance(result, Unanswered))
         log.warning("%d payments to be charged again, the first: %s", len(postponed), problem)
         self.loop.look(min(delay_s for _, delay_s in postponed))

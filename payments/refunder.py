@@ -89,7 +89,7 @@ class Refunder:
             self._tell_postponed(attempts, postponed)
 
     def _tell_postponed(self, attempts: Sequence[Attempt], postponed: Sequence[tuple[Payment, float]]) -> None:
-        figures.unanswered.labels("refunds").inc(len(postponed))
+        figures.refunds_unanswered.inc(len(postponed))
         for payment, result in attempts:
             if isinstance(result, RefundRefused):
                 figures.refunds_refused.inc()

@@ -3,6 +3,7 @@
 from functools import partial
 
 from chassis import settings
+from chassis.census import PARKED, Censuses
 from chassis.channels import dial
 from chassis.database import Database
 from chassis.guard import ByPeer
@@ -15,6 +16,7 @@ from contract.keys import EXCHANGE, REQUIRED
 from reservations.handlers.desk import Desk
 from reservations.handlers.sweeps import Sweeps
 from reservations.store import invariants
+from reservations.store.census import HOLDS, TICKETS
 from scheduler.jobs import Jobs
 from ticketrush.payments.v1.payments_pb2_grpc import PaymentsServiceStub
 
@@ -47,7 +49,13 @@ def compose(chosen: Settings) -> Process:
         guard=ByPeer(access.PEERS_BY_METHOD, access.OPEN, has_names=chosen.tls is not None),
         checks={"database": lambda: database.up, "broker": lambda: publisher.connected},
         open=[database.open, jobs.start],
-        background=[database.run, publisher.run, outbox.run, Rounds(database, invariants.CHECKS).run],
+        background=[
+            database.run,
+            publisher.run,
+            outbox.run,
+            Rounds(database, invariants.CHECKS).run,
+            Censuses(database, (PARKED, HOLDS, TICKETS)).run,
+        ],
         drain=[jobs.drain, outbox.drain, publisher.drain],
         close=[database.close, channel.close],
     )
