@@ -134,6 +134,9 @@ chaos: venv ## break a stack of its own, cell after cell, and check every promis
 chaos-smoke: venv ## the most telling cells of it, in a few minutes
 	@$(BIN)/python -m chaos --smoke
 
+drill: venv ## destroy the database of a stack of its own under load, restore it to a point in time, bring the money in order
+	@$(BIN)/python -m chaos.drill $(if $(SEED),--seed=$(SEED))
+
 clean: venv ## stop everything and remove its data, and what tools have cached (packages stay: rm -r .venv)
 	@$(BIN)/python -m deploy clean
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -92,6 +93,12 @@ class RabbitMQ:
                 f"RabbitMQ did not come up on port {ports['rabbitmq']}; the end of {node.log}:\n{node.log_tail()}"
             )
         self._replace_stock_user()
+
+    def forget(self) -> None:
+        """Sets its data aside; it must be stopped. For when what its messages tell of has never happened."""
+        data = self._home / "data"
+        if data.exists():
+            data.rename(self._home / f"data.before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
 
     def _replace_stock_user(self) -> None:
         """In a node that still has it: the configured administrator is made only with new data."""
