@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import Thread
 from typing import Any, Final
 
 import grpc
@@ -61,9 +62,11 @@ class Spans:
             span_limits=SpanLimits(max_links=LINKS_MAX),
             shutdown_on_exit=False,
         )
+        plaintext = endpoint.startswith("http://")
+        self._exporter = OTLPSpanExporter(endpoint=endpoint, insecure=plaintext, timeout=EXPORT_TIMEOUT_S)
         self._provider.add_span_processor(
             BatchSpanProcessor(
-                OTLPSpanExporter(endpoint=endpoint, insecure=endpoint.startswith("http://"), timeout=EXPORT_TIMEOUT_S),
+                self._exporter,
                 max_queue_size=QUEUE_SPANS_MAX,
                 max_export_batch_size=EXPORT_SPANS_MAX,
                 schedule_delay_millis=EXPORT_INTERVAL_MS,
@@ -74,7 +77,11 @@ class Spans:
 
     def close(self) -> None:
         """Sends what waits, for at most CLOSE_TIMEOUT_S."""
-        self._provider.force_flush(round(CLOSE_TIMEOUT_S * 1_000))
+        # It knows no bound of its own, and a process that stops must not wait for it.
+        flushing = Thread(target=self._provider.force_flush, daemon=True)
+        flushing.start()
+        flushing.join(CLOSE_TIMEOUT_S)
+        self._exporter.shutdown()
 
     def current(self) -> str:
         """The context of what is being done now; empty without."""

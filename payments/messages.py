@@ -93,6 +93,9 @@ def step(payment: Payment, command: pb.Envelope) -> Record:
     """A step of the payment that nobody is told of, kept with the command that caused it; never with a card's token."""
     kept = pb.Envelope()
     kept.CopyFrom(command)
+    if traceparent := tracing.about(command.subject_id):
+        # Where payments itself goes on, whenever it does.
+        kept.traceparent = traceparent
     if kept.HasField("request_payment"):
         kept.request_payment.ClearField("payment_method")
     return Record(

@@ -34,11 +34,8 @@ class Seen:
     receiver: Receiver
     visitor: httpx.AsyncClient
 
-    async def post(self, path: str, **body: Any) -> dict[str, Any]:
-        """What the call answers."""
-        return await self.post_with({}, path, **body)
-
     async def post_with(self, headers: dict[str, str], path: str, **body: Any) -> dict[str, Any]:
+        """What the call answers."""
         answer = await self.visitor.post(path, json={"request_id": new_id(), **body}, headers=headers)
         assert answer.is_success, answer.text
         found: dict[str, Any] = answer.json()
@@ -87,10 +84,10 @@ async def held(seen: Seen, sale: Sale, number: int, **headers: str) -> str:
     return str(answer["reservation"]["reservation_id"])
 
 
-async def paid(seen: Seen, reservation_id: str, **headers: str) -> None:
+async def paid(seen: Seen, reservation_id: str, *, card: str = "pm_card_ok", **headers: str) -> None:
     """It is paid by HTTP."""
     answer = await seen.post_with(
-        headers, f"/v1/reservations/{reservation_id}:pay", buyer_id="ada", payment_method="pm_card_ok", wait="25s"
+        headers, f"/v1/reservations/{reservation_id}:pay", buyer_id="ada", payment_method=card, wait="25s"
     )
     assert answer["reservation"]["state"] == "STATE_CONFIRMED", answer
 
@@ -185,3 +182,22 @@ async def test_a_span_of_a_call_says_its_request_id(seen: Seen, sale: Sale) -> N
     tree = await seen.newest(RESERVE)
     [called] = [span for span in tree.spans if span.hop == RESERVE]
     assert called.attribute("ticketrush.request_id") == request_id
+
+
+async def test_a_charge_that_is_tried_again_stays_in_its_trace(seen: Seen, sale: Sale) -> None:
+    """The second try finds its payment in the table, and the trace in history."""
+    await paid(seen, await held(seen, sale, 0), card="pm_card_flaky")
+    tree = await seen.newest(FRONT_PAY, "payments: charge", "gateway: outcome", "reservations: ticket.sold publish")
+    connected(tree, FRONT_PAY)
+    assert len([span for span in tree.spans if span.hop == "payments: charge"]) > 1
+
+
+async def test_a_refund_is_one_tree_to_the_card_processor_and_back(seen: Seen, sale: Sale) -> None:
+    await seen.house.office.refund(await seen.house.office.buy(sale, "ada"))
+    asked = "gateway: ticketrush.v1.TicketingService/RefundReservation"
+    given_back = "provider: ticketrush.provider.v1.PaymentProviderService/Refund"
+    tree = await seen.newest(asked, given_back, "reservations: ticket.reservation.updated publish")
+    connected(tree, asked)
+    way = tree.way_to(given_back)
+    assert way[0] == asked
+    assert way[-4:-2] == ["payments: payments.refunds process", "payments: refund"]
