@@ -31,7 +31,7 @@ SWITCH: Final = Switch()
 
 def begin(service: str, endpoint: str, ratio: float, *, is_public: bool) -> None:
     """From now on this share of all traces is sent to the OTLP receiver; see `chassis.spans.Spans`."""
-    # What costs a quarter of a second and 15 MB is imported by those alone who want it.
+    # What takes a tenth of a second and some MB is imported by those alone who want it.
     from chassis.spans import Spans  # noqa: PLC0415
 
     SWITCH.spans = Spans(service, endpoint, ratio, is_public=is_public)
