@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.types.array import ListBinaryDumper
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
-from chassis import pooling
+from chassis import pooling, tracing
 
 log = logging.getLogger(__name__)
 
@@ -124,8 +124,9 @@ class Database:
         async with self.pool.connection() as conn:
             _raise_lost_cancellation()
             begin = time.monotonic()
-            yield conn
-            await _shielded_commit(conn)
+            with tracing.step("database transaction"):
+                yield conn
+                await _shielded_commit(conn)
             pooling.transaction_seconds.observe(time.monotonic() - begin)
 
     async def run(self) -> None:

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from grpc.aio import AbortError, AioRpcError, ServicerContext
 from psycopg_pool import PoolTimeout, TooManyRequests
 
-from chassis import errors, logs, metrics
+from chassis import errors, logs, metrics, tracing
 from chassis.admission import Gate, refusal
 from chassis.callers import Caller
 from chassis.guard import Rule
@@ -78,6 +78,8 @@ class Observer:
             # There was when it was taken up; many can be before the first of them begins.
             self.refused()
             await errors.abort(context, refusal())
+        if (spans := tracing.SWITCH.spans) is not None:
+            spans.begin_call(self._method, context.invocation_metadata(), logs.call_request_id.get())
         self._started.inc()
         self._received.inc()
         if self._limit:
@@ -103,12 +105,12 @@ class Observer:
         """Counts what the call ended with; a failure that is no status yet becomes one here."""
         match error:
             case asyncio.CancelledError() | GeneratorExit():
-                self._count(_left_by(context, time.perf_counter() - begin))
+                self._failed(_left_by(context, time.perf_counter() - begin))
             case AbortError():
-                self._count(context.code() or grpc.StatusCode.UNKNOWN)
+                self._failed(context.code() or grpc.StatusCode.UNKNOWN)
             case Exception():
                 told = _refusal(error)
-                self._count(told.code)
+                self._failed(told.code)
                 await errors.abort(context, told)
 
     def ended(self, begin: float) -> None:
@@ -117,11 +119,18 @@ class Observer:
         self._seconds.observe(now - begin)
         if self._limit:
             self._limit.end(now - begin, now)
+        if tracing.SWITCH.spans is not None:
+            tracing.SWITCH.spans.end_call()
 
     def refused(self, code: grpc.StatusCode = grpc.StatusCode.RESOURCE_EXHAUSTED) -> None:
         """A call that was not taken up."""
         self._started.inc()
         self._count(code)
+
+    def _failed(self, code: grpc.StatusCode) -> None:
+        self._count(code)
+        if tracing.SWITCH.spans is not None:
+            tracing.SWITCH.spans.fail_call(code)
 
     def _count(self, code: grpc.StatusCode) -> None:
         metrics.grpc_handled.labels(*self._labels, code.name).inc()

@@ -114,4 +114,4 @@ def compose(chosen: Settings) -> Process:
 
 
 if __name__ == "__main__":
-    run(partial(compose, settings.load(Settings)))
+    run(NAME, compose, settings.load(Settings))

@@ -1,7 +1,6 @@
 """The composition root of reservations: `python -m reservations`."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import grpc
 
@@ -96,4 +95,4 @@ def compose(chosen: Settings) -> Process:
 
 
 if __name__ == "__main__":
-    run(partial(compose, settings.load(Settings)))
+    run(NAME, compose, settings.load(Settings))

@@ -1,7 +1,5 @@
 """The composition root of the scheduler: `python -m scheduler`."""
 
-from functools import partial
-
 from chassis import settings
 from chassis.census import PARKED, Censuses
 from chassis.channels import dial
@@ -62,4 +60,4 @@ def compose(chosen: Settings) -> Process:
 
 
 if __name__ == "__main__":
-    run(partial(compose, settings.load(Settings)))
+    run(NAME, compose, settings.load(Settings))
