@@ -86,8 +86,9 @@ audit: venv ## look for packages with known vulnerabilities and for committed se
 gen: venv gotools ## generate gen/ from protos/
 	@rm -rf gen/python/ticketrush gen/go/ticketrush && $(call generate,gen)
 
-baseline: venv ## at a release: make the contract of now the one that later changes must not break
+baseline: venv ## at a release: note its commit, and make its contract the one that later changes must not break
 	@$(BIN)/buf build --exclude-source-info --output $(BASELINE)
+	@git rev-parse HEAD > deploy/last_release
 
 fmt: venv ## format Python, Go and protos
 	@$(BIN)/ruff check --fix-only --quiet
@@ -115,6 +116,9 @@ proof-guards: venv ## take out each guard, in a copy, and see that its tests fai
 
 proof-model: venv ## drive the real handlers and SQL in lockstep with the exhaustive model (SECONDS=600: for so long)
 	@PROOF_MODEL_SECONDS=$(or $(SECONDS),300) $(BIN)/pytest tests/proof/test_against_model.py --durations=1
+
+proof-upgrade: venv ## the last release and what is here side by side, each service in turn, there and back
+	@$(BIN)/python -m tests.proof.upgrade $(ARGS)
 
 proof-poison: venv ## 5 % poison in the stream: what it costs its neighbours, and whether any of it is lost
 	@$(BIN)/python -m tests.proof.poison
@@ -149,4 +153,4 @@ generate = $(PROTOC) --python_out=$(1)/python --grpc_python_out=$(1)/python \
 	--openapiv2_out=$(1)/openapi --openapiv2_opt=$(GO_PACKAGES),$(HTTP_OPT),$(OPENAPI_OPT) $(PUBLIC_PROTOS)
 
 .PHONY: help demo up down status logs test verify lint types contract gotools fresh-gen containers manifests audit gen baseline fmt screenshots bench bench-smoke \
-	proof-crashes proof-fuzz proof-guards proof-model proof-poison chaos chaos-smoke drill clean venv
+	proof-crashes proof-fuzz proof-guards proof-model proof-poison proof-upgrade chaos chaos-smoke drill clean venv
