@@ -129,6 +129,9 @@ chaos: venv ## break a stack of its own, cell after cell, and check every promis
 chaos-smoke: venv ## the most telling cells of it, in a few minutes
 	@$(BIN)/python -m chaos --smoke
 
+compose-check: venv ## the compose file for real: docker compose up --wait, a purchase, and down, with stand-ins for what cannot be pulled
+	@$(BIN)/python -m tests.containers
+
 drill: venv ## destroy the database of a stack of its own under load, restore it to a point in time, bring the money in order
 	@$(BIN)/python -m chaos.drill $(if $(SEED),--seed=$(SEED))
 
@@ -153,4 +156,4 @@ generate = $(PROTOC) --python_out=$(1)/python --grpc_python_out=$(1)/python \
 	--openapiv2_out=$(1)/openapi --openapiv2_opt=$(GO_PACKAGES),$(HTTP_OPT),$(OPENAPI_OPT) $(PUBLIC_PROTOS)
 
 .PHONY: help demo up down status logs test verify lint types contract gotools fresh-gen containers manifests audit gen baseline fmt screenshots bench bench-smoke \
-	proof-crashes proof-fuzz proof-guards proof-model proof-poison proof-upgrade chaos chaos-smoke drill clean venv
+	proof-crashes proof-fuzz proof-guards proof-model proof-poison proof-upgrade chaos chaos-smoke compose-check drill clean venv

@@ -1,9 +1,9 @@
 """Old and new services side by side, on the new schema and one broker: `make proof-upgrade`.
 
 The last release installs itself and sells. Then our migrations come, while it sells on; then each service is replaced
-by ours, one after the other, and then each by the old one again. After every step somebody buys, pays in parts, cancels,
-lets a hold run out and is refunded, and finishes what was begun before the step: so every command and every fact is
-said by one version and taken in by the other, both ways round.
+by ours, one after the other, and then each by the old one again. After every step somebody buys, pays in parts,
+cancels, lets a hold run out and is refunded, and finishes what was begun before the step: so every command and every
+fact is said by one version and taken in by the other, both ways round.
 """
 
 import argparse
