@@ -23,10 +23,11 @@ _ROOT: Final = Path(__file__).resolve().parent.parent
 Result = TypeVar("Result")
 
 
-async def migrate(admin_url: str, passwords: Mapping[str, str], say: Callable[[str], None]) -> None:
+async def migrate(admin_url: str, passwords: Mapping[str, str], say: Callable[[str], None]) -> bool:
     """Makes roles and schemas where missing, sets passwords, applies new migrations as the owner, then grants anew.
 
-    `passwords` holds one for each role's `password_variable`. Raises StackError.
+    Leaves a database alone that is newer than this version, and answers False then. `passwords` holds one for each
+    role's `password_variable`. Raises StackError.
     """
     missing = [role.password_variable for role in ROLES if not passwords.get(role.password_variable)]
     if missing:
@@ -35,7 +36,7 @@ async def migrate(admin_url: str, passwords: Mapping[str, str], say: Callable[[s
         if newer := await _newer(admin_url):
             # Our rights and roles would be yesterday's: who uses what is new would lose it.
             say(f"the database is newer than this version ({', '.join(newer)}): it stays as it is")
-            return
+            return False
         await _make_roles(admin_url, passwords)
         for schema in SCHEMAS:
             for file in await migrations.migrate(admin_url, schema, folders(schema), owner=OWNER):
@@ -46,6 +47,7 @@ async def migrate(admin_url: str, passwords: Mapping[str, str], say: Callable[[s
         raise StackError(f"the database at DATABASE_URL does not do what is needed: {error}") from error
     except migrations.MigrationChanged as error:
         raise StackError(str(error)) from error
+    return True
 
 
 async def _newer(admin_url: str) -> list[str]:

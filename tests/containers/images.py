@@ -25,7 +25,8 @@ BASE: Final = "ticketrush-stand-in:debian"
 PACKAGES: Final = "ca-certificates,python3,python3-pip,postgresql,rabbitmq-server"
 SUITE: Final = "bookworm"
 PULL_TIMEOUT_S: Final = 240
-DEBOOTSTRAP_TIMEOUT_S: Final = 1_200
+# On a machine that is busy with other work it took a quarter of an hour.
+DEBOOTSTRAP_TIMEOUT_S: Final = 3_600
 # How this machine finds packages, for what runs inside.
 _FINDING: Final = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "GOPROXY", "GOSUMDB", "GONOSUMDB", "GOFLAGS")
 _PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
@@ -79,17 +80,7 @@ def _make_base(docker: Docker, folder: Path, say: Callable[[str], None]) -> None
         install(["debootstrap"], folder / "apt.log", say)
     say("making a Debian for stand-ins; that takes some minutes")
     root = folder / "debian"
-    with (folder / "debootstrap.log").open("ab") as log:
-        done = subprocess.run(
-            ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(root), *_mirror()],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            timeout=DEBOOTSTRAP_TIMEOUT_S,
-            check=False,
-        )
-    if done.returncode:
-        raise StackError(f"debootstrap failed:\n{(folder / 'debootstrap.log').read_text()[-3000:]}")
+    _debootstrap(root, folder / "debootstrap.log")
     shutil.copy(_CERTIFICATES, root / str(_CERTIFICATES)[1:])
     if Path("/etc/pip.conf").exists():
         shutil.copy("/etc/pip.conf", root / "etc/pip.conf")
@@ -100,6 +91,20 @@ def _make_base(docker: Docker, folder: Path, say: Callable[[str], None]) -> None
     changes = [part for name, value in found.items() for part in ("--change", f'ENV {name}="{value}"')]
     docker.run("import", *changes, str(archive), BASE)
     archive.unlink()
+
+
+def _debootstrap(root: Path, output: Path) -> None:
+    with output.open("ab") as log:
+        done = subprocess.run(
+            ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(root), *_mirror()],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            timeout=DEBOOTSTRAP_TIMEOUT_S,
+            check=False,
+        )
+    if done.returncode:
+        raise StackError(f"debootstrap failed:\n{output.read_text()[-3000:]}")
 
 
 def _mirror() -> Sequence[str]:
