@@ -86,8 +86,9 @@ audit: venv ## look for packages with known vulnerabilities and for committed se
 gen: venv gotools ## generate gen/ from protos/
 	@rm -rf gen/python/ticketrush gen/go/ticketrush && $(call generate,gen)
 
-baseline: venv ## at a release: make the contract of now the one that later changes must not break
+baseline: venv ## at a release: note its commit, and make its contract the one that later changes must not break
 	@$(BIN)/buf build --exclude-source-info --output $(BASELINE)
+	@git rev-parse HEAD > deploy/last_release
 
 fmt: venv ## format Python, Go and protos
 	@$(BIN)/ruff check --fix-only --quiet
@@ -125,6 +126,9 @@ proof-guards: venv ## take out each guard, in a copy, and see that its tests fai
 proof-model: venv ## drive the real handlers and SQL in lockstep with the exhaustive model (SECONDS=600: for so long)
 	@PROOF_MODEL_SECONDS=$(or $(SECONDS),300) $(BIN)/pytest tests/proof/test_against_model.py --durations=1
 
+proof-upgrade: venv ## the last release and what is here side by side, each service in turn, there and back
+	@$(BIN)/python -m tests.proof.upgrade $(ARGS)
+
 proof-poison: venv ## 5 % poison in the stream: what it costs its neighbours, and whether any of it is lost
 	@$(BIN)/python -m tests.proof.poison
 
@@ -133,6 +137,9 @@ chaos: venv ## break a stack of its own, cell after cell, and check every promis
 
 chaos-smoke: venv ## the most telling cells of it, in a few minutes
 	@$(BIN)/python -m chaos --smoke
+
+compose-check: venv ## the compose file for real: docker compose up --wait, a purchase, and down, with stand-ins for what cannot be pulled
+	@$(BIN)/python -m tests.containers
 
 drill: venv ## destroy the database of a stack of its own under load, restore it to a point in time, bring the money in order
 	@$(BIN)/python -m chaos.drill $(if $(SEED),--seed=$(SEED))

@@ -107,7 +107,8 @@ def migrate() -> None:
     with _told():
         url = _database_url()
         passwords = {name: os.environ.get(name, "") for name in environment.PASSWORD_VARIABLES}
-        asyncio.run(migrate_database(url, passwords, _say))
+        if not asyncio.run(migrate_database(url, passwords, _say)):
+            return
         if (page := os.environ.get("RABBITMQ_MANAGEMENT_URL")) and (amqp_url := os.environ.get("AMQP_URL")):
             broker.furnish(page, amqp_url, passwords)
 

@@ -23,15 +23,20 @@ _ROOT: Final = Path(__file__).resolve().parent.parent
 Result = TypeVar("Result")
 
 
-async def migrate(admin_url: str, passwords: Mapping[str, str], say: Callable[[str], None]) -> None:
+async def migrate(admin_url: str, passwords: Mapping[str, str], say: Callable[[str], None]) -> bool:
     """Makes roles and schemas where missing, sets passwords, applies new migrations as the owner, then grants anew.
 
-    `passwords` holds one for each role's `password_variable`. Raises StackError.
+    Leaves a database alone that is newer than this version, and answers False then. `passwords` holds one for each
+    role's `password_variable`. Raises StackError.
     """
     missing = [role.password_variable for role in ROLES if not passwords.get(role.password_variable)]
     if missing:
         raise StackError(f"cannot migrate, these are not set: {', '.join(missing)}")
     try:
+        if newer := await _newer(admin_url):
+            # Our rights and roles would be yesterday's: who uses what is new would lose it.
+            say(f"the database is newer than this version ({', '.join(newer)}): it stays as it is")
+            return False
         await _make_roles(admin_url, passwords)
         for schema in SCHEMAS:
             for file in await migrations.migrate(admin_url, schema, folders(schema), owner=OWNER):
@@ -40,6 +45,26 @@ async def migrate(admin_url: str, passwords: Mapping[str, str], say: Callable[[s
             say(problem)
     except psycopg.Error as error:
         raise StackError(f"the database at DATABASE_URL does not do what is needed: {error}") from error
+    except migrations.MigrationChanged as error:
+        raise StackError(str(error)) from error
+    return True
+
+
+async def _newer(admin_url: str) -> list[str]:
+    """The migrations that are applied and that this version does not know."""
+
+    async def look(conn: AsyncConnection) -> list[str]:
+        found: list[str] = []
+        for schema in SCHEMAS:
+            table = Identifier(schema, "migration")
+            there = await (await conn.execute("SELECT to_regclass(%s)", (f"{schema}.migration",))).fetchone()
+            if there != (None,):
+                known = migrations.names(folders(schema))
+                rows = await (await conn.execute(SQL("SELECT name FROM {} ORDER BY name").format(table))).fetchall()
+                found += [f"{schema}: {name}" for (name,) in rows if name not in known]
+        return found
+
+    return await _in_a_transaction(admin_url, look)
 
 
 async def skip_numbers(admin_url: str) -> None:
