@@ -66,8 +66,8 @@ GATEWAY_PORT_VARIABLE: Final = f"{SETTING_PREFIX}GATEWAY_PORT"
 HTTP_PORT_VARIABLE: Final = f"{SETTING_PREFIX}HTTP_PORT"
 
 
-def _say_nothing(_: str) -> None:
-    pass
+def say_nothing(_: str) -> None:
+    """For those who tell nobody."""
 
 
 class Stack:
@@ -75,7 +75,8 @@ class Stack:
 
     `settings` adds to or replaces the settings of services: name -> setting without prefix -> value; `variables` does
     so with the rest of their environment. The servers of `external` are used instead of starting our own.
-    `gateway_port` and `http_port` 0 take free ones, `http_port_preferred` first. `say` is told of each step.
+    `gateway_port` and `http_port` 0 take free ones, `http_port_preferred` first; `ports` are all that somebody else has
+    chosen, by name. `say` is told of each step.
     """
 
     def __init__(
@@ -85,13 +86,14 @@ class Stack:
         gateway_port: int = 0,
         http_port: int = 0,
         http_port_preferred: int | None = None,
+        ports: Mapping[str, int] = MappingProxyType({}),
         settings: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         variables: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         external: External = External(),  # noqa: B008 # frozen
-        say: Callable[[str], None] = _say_nothing,
+        say: Callable[[str], None] = say_nothing,
     ) -> None:
         self.run_dir = run_dir.resolve()
-        self._fixed_ports = {"gateway": gateway_port, FRONTEND.name: http_port}
+        self._fixed_ports = {"gateway": gateway_port, FRONTEND.name: http_port, **ports}
         self._preferred_ports = {FRONTEND.name: http_port_preferred} if http_port_preferred else {}
         self._settings = settings
         self._variables = variables
@@ -195,9 +197,8 @@ class Stack:
             certificates.prepare(self.run_dir / "tls", say=self._say)
             environment.write(self.run_dir / "stack.env", known)
             database = Postgres(self._processes["postgres"], self.run_dir, ports, passwords[ADMINISTRATOR_PASSWORD])
-            broker = RabbitMQ(
-                self._processes["rabbitmq"], self._processes["epmd"], self.run_dir, ports, passwords[BROKER_PASSWORD]
-            )
+            node, epmd = self._processes["rabbitmq"], self._processes["epmd"]
+            broker = RabbitMQ(node, epmd, self.run_dir / "rabbitmq", ports, passwords[BROKER_PASSWORD])
             servers = [server for server in (database, broker) if server.process.name in names]
             bring_up(servers, known, self.run_dir / "apt.log", stop=self._stop, say=self._say)
             if facts.has_own_users(self._external) and ("rabbitmq" in names or self._external.amqp_url):
@@ -236,7 +237,7 @@ class Stack:
                 for name in (*reversed(_BY_NAME), "rabbitmq", "epmd", "postgres"):
                     # RabbitMQ's good order takes seconds, for data that is thrown away here.
                     self._stop(name, at_once=name == "rabbitmq")
-            postgres.remove_data(self.run_dir)
+            postgres.remove_data(self.run_dir / "postgres")
             shutil.rmtree(self.run_dir)
 
     def _choose_ports(self) -> dict[str, int]:
