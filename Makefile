@@ -37,6 +37,9 @@ demo: up ## everything from nothing: packages, servers, services; then reserve, 
 up: venv ## start what does not run and wait until it is ready (RUNTIME=compose: by Docker Compose)
 	@$(BIN)/python -m deploy up
 
+up-ha: venv ## the same with several of everything, any one of which may be killed: start what does not run
+	@$(BIN)/python -m deploy up-ha
+
 down: venv ## stop everything; the data stays
 	@$(BIN)/python -m deploy down
 
@@ -145,5 +148,5 @@ generate = $(PROTOC) --python_out=$(1)/python --grpc_python_out=$(1)/python \
 	--grpc-gateway_out=$(1)/go --grpc-gateway_opt=$(GO_OPT),$(HTTP_OPT) \
 	--openapiv2_out=$(1)/openapi --openapiv2_opt=$(GO_PACKAGES),$(HTTP_OPT),$(OPENAPI_OPT) $(PUBLIC_PROTOS)
 
-.PHONY: help demo up down status logs test verify lint types contract gotools fresh-gen containers manifests audit gen baseline fmt screenshots bench bench-smoke \
+.PHONY: help demo up up-ha down status logs test verify lint types contract gotools fresh-gen containers manifests audit gen baseline fmt screenshots bench bench-smoke \
 	proof-crashes proof-fuzz proof-guards proof-model proof-poison chaos chaos-smoke clean venv

@@ -26,11 +26,9 @@ _HEAD: Final = """\
 # Written by deploy/ha/balancer.py at each start.
 global
     maxconn {connections_max}
-    log stdout format raw daemon notice
 {account}
 defaults
     mode tcp
-    log global
     timeout connect 2s
     timeout check 3s
     timeout client 2h

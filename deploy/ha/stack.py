@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Self
@@ -29,6 +30,11 @@ HA: Final = "ha"
 _BY_NAME: Final = MappingProxyType({instance.name: instance for instance in INSTANCES})
 # What both sides have: who they are, and who is let in.
 _SHARED: Final = ("secrets.env", "issuer", "tls")
+
+
+def is_of_several(env: Mapping[str, str]) -> bool:
+    """Whether the lines of a stack.env are those of such a stack."""
+    return env.get(KIND) == HA
 
 
 class HaStack:
@@ -214,9 +220,9 @@ class HaStack:
         self, side: str, chosen: Mapping[str, int] | None = None, known: Mapping[str, str] = MappingProxyType({})
     ) -> Stack:
         """One side, which is a stack of services on servers of somebody else; with ports and facts, to be started."""
-        run_dir = self.run_dir / side
+        run_dir, say = self.run_dir / side, partial(self._say_of, side)
         if chosen is None:
-            return Stack(run_dir)
+            return Stack(run_dir, say=say)
         run_dir.mkdir(exist_ok=True)
         for name in _SHARED:
             if not (run_dir / name).is_symlink():
@@ -231,8 +237,11 @@ class HaStack:
             settings={service.name: self._settings_of(service.name, known) for service in PROCESSES},
             variables=self._variables,
             external=External(known["DATABASE_URL"], known["AMQP_URL"], known["RABBITMQ_MANAGEMENT_URL"]),
-            say=lambda line: self._say(f"side {side}: {line}"),
+            say=say,
         )
+
+    def _say_of(self, side: str, line: str) -> None:
+        self._say(f"side {side}: {line}")
 
     def _settings_of(self, name: str, known: Mapping[str, str]) -> dict[str, str]:
         """Whom it calls, it calls at the one address."""
