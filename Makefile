@@ -125,6 +125,9 @@ proof-poison: venv ## 5 % poison in the stream: what it costs its neighbours, an
 chaos: venv ## break a stack of its own, cell after cell, and check every promise (CELLS="kill-payments ...", SEED=x: those only, again)
 	@$(BIN)/python -m chaos $(CELLS) $(if $(SEED),--seed=$(SEED))
 
+chaos-ha: venv ## the same on several of everything, with its own cells first (CELLS="ha-kill-primary ...": only those)
+	@$(BIN)/python -m chaos --ha $(CELLS) $(if $(SEED),--seed=$(SEED))
+
 chaos-smoke: venv ## the most telling cells of it, in a few minutes
 	@$(BIN)/python -m chaos --smoke
 
@@ -149,4 +152,4 @@ generate = $(PROTOC) --python_out=$(1)/python --grpc_python_out=$(1)/python \
 	--openapiv2_out=$(1)/openapi --openapiv2_opt=$(GO_PACKAGES),$(HTTP_OPT),$(OPENAPI_OPT) $(PUBLIC_PROTOS)
 
 .PHONY: help demo up up-ha down status logs test verify lint types contract gotools fresh-gen containers manifests audit gen baseline fmt screenshots bench bench-smoke \
-	proof-crashes proof-fuzz proof-guards proof-model proof-poison chaos chaos-smoke clean venv
+	proof-crashes proof-fuzz proof-guards proof-model proof-poison chaos chaos-ha chaos-smoke clean venv

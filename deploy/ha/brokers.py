@@ -54,6 +54,17 @@ def queues(node: RabbitMQ) -> list[dict[str, Any]]:
     return [queue for queue in found if queue["type"] == "quorum"]
 
 
+def queues_by_any(nodes: Sequence[RabbitMQ]) -> list[dict[str, Any]]:
+    """The same, by the first that answers. Raises OSError when none does."""
+    problem = OSError("there is no broker")
+    for node in nodes:
+        try:
+            return queues(node)
+        except OSError as error:
+            problem = error
+    raise problem
+
+
 def short_of_members(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """The queues that not every node is a member of."""
     return sorted(queue["name"] for queue in found if len(queue.get("members", ())) < len(BROKERS))

@@ -17,10 +17,24 @@ from deploy.errors import StackError
 from deploy.facts import External
 from deploy.ha import brokers, patroni
 from deploy.ha.servers import SECRETS, Servers
-from deploy.ha.table import BALANCERS, BROKERS, CALLED, DOORS, INSTANCES, NAMES, SERVERS, SIDES, door, on_side, ports
+from deploy.ha.table import (
+    BALANCERS,
+    BROKERS,
+    CALLED,
+    DATABASES,
+    DOORS,
+    INSTANCES,
+    NAMES,
+    SERVERS,
+    SIDES,
+    door,
+    on_side,
+    ports,
+)
 from deploy.issuer import OPERATOR_TOKEN, Issuer
 from deploy.lock import locked
 from deploy.ports import Ports, becomes_free
+from deploy.process import Process
 from deploy.services import FRONTEND, LOOPBACK, OPERATOR, PROCESSES, certificate_files
 from deploy.stack import GATEWAY_PORT_VARIABLE, HTTP_PORT_VARIABLE, Stack, say_nothing
 
@@ -100,15 +114,16 @@ class HaStack:
 
     def pid(self, name: str) -> int | None:
         """The pid of a part, None if it does not run."""
-        if name in SERVERS:
-            return self.servers.process(name).pid
-        return self._side(_BY_NAME[name].side).pid(_BY_NAME[name].service.name)
+        return self._process(name).pid
 
     def log(self, name: str) -> Path:
         """The file to which a part writes."""
-        if name in SERVERS:
-            return self.servers.process(name).log
-        return self._side(_BY_NAME[name].side).log(_BY_NAME[name].service.name)
+        return self._process(name).log
+
+    def address(self, name: str) -> str:
+        """That of one process of a service, with no balancer in between."""
+        instance = _BY_NAME[name]
+        return self._side(instance.side).address(instance.service.name)
 
     def is_serving(self, name: str, timeout_s: float = healthcheck.TIMEOUT_S) -> bool:
         """Whether this very process of a service says SERVING; False too if it does not answer in time."""
@@ -162,6 +177,11 @@ class HaStack:
             patroni.remove_data(self.run_dir)
         shutil.rmtree(self.run_dir)
 
+    def _process(self, name: str) -> Process:
+        if name in SERVERS:
+            return Process(name, self.run_dir)
+        return Process(_BY_NAME[name].service.name, self.run_dir / _BY_NAME[name].side)
+
     def _stop_services(self, names: Collection[str]) -> None:
         for side in reversed(SIDES):
             own = [instance for instance in on_side(side) if instance.name in names]
@@ -172,6 +192,8 @@ class HaStack:
         """A port for each name of the table. Raises StackError where one that was asked for is taken."""
         fixed = {name: port for name, port in self._fixed_ports.items() if port}
         running = {name for name in NAMES if self.pid(name) is not None}
+        # PostgreSQL outlives its Patroni, and keeps its port.
+        running |= {name for name in DATABASES if patroni.postmaster(self.run_dir, name) is not None}
         if running & set(BALANCERS):
             # They share their doors.
             running.update(BALANCERS)
