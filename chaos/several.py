@@ -17,6 +17,8 @@ class HaSystem(System):
 
     servers = SERVERS
     services = tuple(instance.name for instance in INSTANCES)
+    # The same cores carry a call twice or three times.
+    buyers = 20
 
     def __init__(self, run_dir: Path) -> None:
         self._several = HaStack(run_dir)
@@ -58,6 +60,10 @@ class HaSystem(System):
             os.kill(pid, by)
         while pid is not None and patroni.postmaster(self.run_dir, name) == pid:
             await asyncio.sleep(WATCH_INTERVAL_S)
+
+    async def kill_patroni(self, name: str) -> None:
+        """Ends the Patroni of a database alone: its PostgreSQL lives."""
+        await super().kill(name)
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """To a part and all its processes; to a database as to its machine."""

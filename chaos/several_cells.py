@@ -15,19 +15,19 @@ _OF_ONE: Final = frozenset({"overload", "overload-seats", "rolling-restart"})
 
 def _own() -> list[Cell]:
     return [
-        Cell(
-            "ha-kill-primary",
-            "kill -9 of the database's primary and its Patroni, twice",
-            faults.kill_primary,
-            bounds={faults.FAILOVER_S: (0.0, FAILOVER_MAX_S)},
-            calls_within_s=CALLS_WITHIN_S,
-        ),
-        Cell(
-            "ha-kill-postgres",
-            "kill -9 of the primary's PostgreSQL alone, twice",
-            faults.kill_postgres,
-            bounds={faults.FAILOVER_S: (0.0, FAILOVER_MAX_S)},
-            calls_within_s=CALLS_WITHIN_S,
+        *(
+            Cell(
+                f"ha-kill-{name}",
+                f"kill -9 of {what}, twice",
+                faults.failover(kill),
+                bounds={faults.FAILOVER_S: (0.0, FAILOVER_MAX_S)},
+                calls_within_s=CALLS_WITHIN_S,
+            )
+            for name, what, kill in (
+                ("primary", "the database's primary and its Patroni", faults.with_its_machine),
+                ("postgres", "the primary's PostgreSQL alone", faults.without_patroni),
+                ("patroni", "the primary's Patroni alone", faults.only_patroni),
+            )
         ),
         Cell(
             "ha-kill-broker-leader",

@@ -25,34 +25,39 @@ _LOOK_INTERVAL_S: Final = 0.1
 _TURN_MAX_S: Final = 120.0
 
 
-async def kill_primary(scene: Scene) -> None:
-    """kill -9 of the primary and its Patroni, as when its machine dies; again once there is a standby again."""
-    system = several(scene)
-    for _ in range(FAILOVERS):
-        await asyncio.sleep(scene.random.uniform(*KILL_GAP_S))
-        primary = (await system.parts_of("postgres"))[0]
-        with system.hands_off(primary):
-            begin = time.monotonic()
-            await system.kill(primary)
-            await _until(lambda: _commits(system))
-            _note(scene, FAILOVER_S, begin)
-        await system.is_back(primary)
-        await _until(lambda: _are_pair(system))
-        _note(scene, STANDBY_AGAIN_S, begin)
+def failover(kill: Callable[[HaSystem, str], Awaitable[None]]) -> Fault:
+    """The primary dies in some way, and stays dead until another confirms commits; again once it is the standby."""
+
+    async def fault(scene: Scene) -> None:
+        system = several(scene)
+        for _ in range(FAILOVERS):
+            await asyncio.sleep(scene.random.uniform(*KILL_GAP_S))
+            primary = (await system.parts_of("postgres"))[0]
+            with system.hands_off(primary):
+                begin = time.monotonic()
+                await kill(system, primary)
+                await _until(lambda: _commits(system))
+                _note(scene, FAILOVER_S, begin)
+            await _until(lambda: _are_pair(system))
+            _note(scene, STANDBY_AGAIN_S, begin)
+
+    return fault
 
 
-async def kill_postgres(scene: Scene) -> None:
-    """kill -9 of the primary's PostgreSQL alone: its Patroni sees it, and hands over."""
-    system = several(scene)
-    for _ in range(FAILOVERS):
-        await asyncio.sleep(scene.random.uniform(*KILL_GAP_S))
-        primary = (await system.parts_of("postgres"))[0]
-        begin = time.monotonic()
-        await system.kill_postgres(primary)
-        await _until(lambda: _commits(system))
-        _note(scene, FAILOVER_S, begin)
-        await _until(lambda: _are_pair(system))
-        _note(scene, STANDBY_AGAIN_S, begin)
+async def with_its_machine(system: HaSystem, primary: str) -> None:
+    """kill -9 of PostgreSQL and its Patroni."""
+    await system.kill(primary)
+
+
+async def without_patroni(system: HaSystem, primary: str) -> None:
+    """kill -9 of PostgreSQL alone: its Patroni sees it, and hands over."""
+    await system.kill_postgres(primary)
+
+
+async def only_patroni(system: HaSystem, primary: str) -> None:
+    """kill -9 of Patroni alone: a PostgreSQL that takes itself for the primary lives on. Until it is none any more."""
+    await system.kill_patroni(primary)
+    await _until(lambda: _is_replaced(system, primary))
 
 
 async def kill_broker_leader(scene: Scene) -> None:
@@ -115,6 +120,10 @@ async def _commits(system: HaSystem) -> bool:
     except psycopg.Error:
         return False
     return True
+
+
+async def _is_replaced(system: HaSystem, primary: str) -> bool:
+    return (await system.parts_of("postgres"))[0] != primary
 
 
 async def _are_pair(system: HaSystem) -> bool:

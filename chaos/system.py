@@ -64,6 +64,8 @@ class System:
     # What the orchestrator looks after, in the order of starting.
     servers: Sequence[str] = SERVERS
     services: Sequence[str] = SERVICE_NAMES
+    # With a think time of up to 0.5 s some 50 to 100 calls/s: the fault is tested, not the machine.
+    buyers: int = 60
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir

@@ -151,6 +151,8 @@ def clean() -> None:
             compose.clean(_say)
         else:
             _several().clean()
+            if _is_of_several():
+                (_run_dir() / "stack.env").unlink()
             _stack().clean()
 
 

@@ -1,5 +1,6 @@
 """How the parts of the stack of several do: the one address first, then what stands behind it."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -10,7 +11,7 @@ from deploy.ha.balancer import is_alive
 from deploy.ha.etcd import Etcd
 from deploy.ha.servers import Servers
 from deploy.ha.stack import HaStack
-from deploy.ha.table import BALANCERS, EPMD, ETCDS, INSTANCES, Instance
+from deploy.ha.table import BALANCERS, EPMD, ETCDS, INSTANCES, Instance, of
 from deploy.ports import accepts
 from deploy.services import LOOPBACK, PROCESSES, Service
 from deploy.status import Status
@@ -22,15 +23,16 @@ def statuses(stack: HaStack) -> list[Status]:
         return []
     # Each may take as long as its timeout.
     with ThreadPoolExecutor() as pool:
-        instances = dict(zip(INSTANCES, pool.map(partial(_instance, stack), INSTANCES), strict=True))
+        instances = list(pool.map(partial(_instance, stack), INSTANCES))
     doors = [_door(stack, service, instances) for service in PROCESSES if service.is_public]
-    return [*doors, *instances.values(), *_servers(stack)]
+    return [*doors, *instances, *_servers(stack)]
 
 
-def _door(stack: HaStack, service: Service, instances: dict[Instance, Status]) -> Status:
+def _door(stack: HaStack, service: Service, instances: Sequence[Status]) -> Status:
     """What callers use, as in a stack of one of each: ready while one of those behind it is."""
     address = stack.env[service.address]
-    ready = any(status.ready for instance, status in instances.items() if instance.service == service)
+    names = {instance.name for instance in of(service.name)}
+    ready = any(status.ready for status in instances if status.name in names)
     return Status(f"any {service.name}", None, ready, address, f"http://{address}/" if service.is_http else "")
 
 

@@ -16,8 +16,6 @@ from deploy.process import Process, wait_until
 from deploy.services import LOOPBACK
 
 pytestmark = pytest.mark.skipif(shutil.which(balancer.PROGRAM) is None, reason="no HAProxy: make up-ha installs it")
-    shutil.which(balancer.PROGRAM) is None, reason="no HAProxy here: make up-ha installs it"
-)
 CALLS = 40
 
 

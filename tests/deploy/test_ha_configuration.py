@@ -81,7 +81,7 @@ def configuration(tmp_path: Path) -> str:
 def test_patroni_takes_its_configuration(tmp_path: Path) -> None:
     file = tmp_path / "patroni.yml"
     file.write_text(configuration(tmp_path))
-    command = [patroni.PROGRAM, "--validate-config", file]
+    command = [patroni.PROGRAM, "--validate-config", str(file)]
     told = subprocess.run(command, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, check=False)
     complaints = [line for line in (told.stdout + told.stderr).splitlines() if line.strip()]
     assert [line for line in complaints if not any(known in line for known in EXPECTED_COMPLAINTS)] == []
