@@ -99,10 +99,9 @@ class RabbitMQ:
     def start(self) -> None:
         node, epmd, ports = self.process, self._epmd, self._ports
         self._home.mkdir(exist_ok=True)
-        environment = _environment(self._home, node.log, ports, self._name)
         _configure(self._home, ports, self._password, self._peers)
         start_epmd(epmd, self._home, ports["epmd"])
-        node.start([str(_SCRIPT)], environment, directory=self._home)
+        node.start([str(_SCRIPT)], self.environment, directory=self._home)
         wait_until(lambda: node.pid is None or _is_up(ports), START_DEADLINE_S)
         if node.pid is None or not _is_up(ports):
             raise StackError(
@@ -124,6 +123,11 @@ class RabbitMQ:
         ask(page, stock, "PUT", f"/api/users/{BROKER_ADMINISTRATOR}", json.dumps(user).encode())
         ask(page, stock, "PUT", f"/api/permissions/%2F/{BROKER_ADMINISTRATOR}", json.dumps(everything).encode())
         ask(page, self.url, "DELETE", f"/api/users/{_STOCK_USER}")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of its process, and of RabbitMQ's own tools when they ask it."""
+        return _environment(self._home, self.process.log, self._ports, self._name)
 
     @property
     def page(self) -> str:

@@ -1,6 +1,7 @@
 """Three RabbitMQ nodes as one cluster: each quorum queue has a member on every one of them."""
 
 import json
+import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any, Final
 from deploy.broker import ask
 from deploy.ha.table import BROKERS, EPMD
 from deploy.process import Process, wait_until, write_atomically
-from deploy.rabbitmq import RabbitMQ
+from deploy.rabbitmq import RabbitMQ, full_name
 from deploy.services import SETTING_PREFIX
 
 COOKIE: Final = f"{SETTING_PREFIX}ERLANG_COOKIE"
 TOGETHER_DEADLINE_S: Final = 60.0
+_QUEUES: Final = "/usr/lib/rabbitmq/bin/rabbitmq-queues"
+_GROW_TIMEOUT_S: Final = 60.0
 
 
 def nodes(
@@ -42,9 +45,22 @@ def is_new(run_dir: Path, name: str) -> bool:
     return not (run_dir / name / "data").exists()
 
 
-def are_together(node: RabbitMQ) -> bool:
-    """Waits until every node runs in the cluster of this one; False if that is not so by the deadline."""
-    return wait_until(lambda: _running(node) == len(BROKERS), TOGETHER_DEADLINE_S)
+def are_together(started: Sequence[RabbitMQ]) -> bool:
+    """Waits until each node whose process lives runs in the cluster of these; False if not by the deadline."""
+    return wait_until(lambda: _running(started[0]) >= len(started), TOGETHER_DEADLINE_S)
+
+
+def grow(node: RabbitMQ) -> None:
+    """Makes a node a member of each quorum queue that it is no member of yet: those declared while it was away."""
+    subprocess.run(
+        [_QUEUES, "grow", full_name(node.process.name), "all"],
+        env=node.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=_GROW_TIMEOUT_S,
+        # It counts a queue that has that member already as a failure: what came of it is asked afterwards.
+        check=False,
+    )
 
 
 def queues(node: RabbitMQ) -> list[dict[str, Any]]:

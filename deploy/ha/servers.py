@@ -74,8 +74,8 @@ class Servers:
             # Who comes first is joined by the others; at once, each might take itself for the first.
             self._bring_up(nodes[:1])
         self._bring_up([*etcds, *nodes, *balancers])
-        if nodes and not brokers.are_together(nodes[0]):
-            raise StackError(f"the brokers are no cluster after {brokers.TOGETHER_DEADLINE_S:.0f} s: {nodes[0].page}")
+        if nodes and not brokers.are_together(running := [node for node in self.brokers if node.process.pid]):
+            raise StackError(f"the brokers are no cluster after {brokers.TOGETHER_DEADLINE_S:.0f} s: {running[0].page}")
         self._bring_up(databases)
         if databases:
             self._await_databases([database.process.name for database in databases])

@@ -232,11 +232,12 @@ class HaStack:
 
     def _furnish(self, servers: Servers, known: Mapping[str, str]) -> None:
         furnish(known["RABBITMQ_MANAGEMENT_URL"], known["AMQP_URL"], servers.secrets)
-        if short := brokers.short_of_members(brokers.queues(servers.brokers[0])):
-            self._say(
-                f"not on every broker: {', '.join(short)}; an operator lets them grow with rabbitmq-queues grow, "
-                "see docs/operations.md"
-            )
+        running = [node for node in servers.brokers if node.process.pid is not None]
+        if brokers.short_of_members(brokers.queues_by_any(running)):
+            for node in running:
+                brokers.grow(node)
+        if short := brokers.short_of_members(brokers.queues_by_any(running)):
+            self._say(f"not on every broker yet: {', '.join(short)}; make up-ha once all three run")
 
     def _side(
         self, side: str, chosen: Mapping[str, int] | None = None, known: Mapping[str, str] = MappingProxyType({})
