@@ -37,6 +37,9 @@ demo: up ## everything from nothing: packages, servers, services; then reserve, 
 up: venv ## start what does not run and wait until it is ready (RUNTIME=compose: by Docker Compose)
 	@$(BIN)/python -m deploy up
 
+up-ha: venv ## the same with several of everything, any one of which may be killed: start what does not run
+	@$(BIN)/python -m deploy up-ha
+
 down: venv ## stop everything; the data stays
 	@$(BIN)/python -m deploy down
 
@@ -134,6 +137,9 @@ proof-poison: venv ## 5 % poison in the stream: what it costs its neighbours, an
 
 chaos: venv ## break a stack of its own, cell after cell, and check every promise (CELLS="kill-payments ...", SEED=x: those only, again)
 	@$(BIN)/python -m chaos $(CELLS) $(if $(SEED),--seed=$(SEED))
+
+chaos-ha: venv ## the same on several of everything, with its own cells first (CELLS="ha-kill-primary ...": only those)
+	@$(BIN)/python -m chaos --ha $(CELLS) $(if $(SEED),--seed=$(SEED))
 
 chaos-smoke: venv ## the most telling cells of it, in a few minutes
 	@$(BIN)/python -m chaos --smoke

@@ -57,8 +57,9 @@ def killed(name: str, *, times: int = KILLS) -> Fault:
         system, random = scene.system, scene.random
         for turn in range(times):
             await asyncio.sleep(random.uniform(*KILL_GAP_S))
-            await system.kill(name)
-            await system.is_back(name)
+            part = (await system.parts_of(name))[0]
+            await system.kill(part)
+            await system.is_back(part)
             if turn < times - 1:
                 await _serves(system, name)
 
@@ -70,11 +71,12 @@ def paused(name: str, seconds: float) -> Fault:
 
     async def fault(scene: Scene) -> None:
         system = scene.system
-        system.signal(name, signal.SIGSTOP)
+        part = (await system.parts_of(name))[0]
+        system.signal(part, signal.SIGSTOP)
         try:
             await asyncio.sleep(seconds)
         finally:
-            system.signal(name, signal.SIGCONT)
+            system.signal(part, signal.SIGCONT)
 
     return fault
 
@@ -114,12 +116,13 @@ def down(names: Sequence[str], seconds: float, *, by: str = "SIGKILL") -> Fault:
 
     async def fault(scene: Scene) -> None:
         system = scene.system
-        with system.hands_off(*names):
-            for name in names:
-                await (system.kill(name) if by == "SIGKILL" else system.terminate(name))
+        parts = [part for name in names for part in await system.parts_of(name)]
+        with system.hands_off(*parts):
+            for part in parts:
+                await (system.kill(part) if by == "SIGKILL" else system.terminate(part))
             await asyncio.sleep(seconds)
-        for name in names:
-            await system.is_back(name)
+        for part in parts:
+            await system.is_back(part)
 
     return fault
 
@@ -143,12 +146,15 @@ async def queues_deleted(scene: Scene) -> None:
 
 
 async def broker_wiped(scene: Scene) -> None:
-    """The broker dies, and comes back on an empty disk."""
+    """The broker dies, with all its nodes if it has several, and comes back on an empty disk."""
     system = scene.system
-    with system.hands_off("rabbitmq"):
-        await system.kill("rabbitmq")
-        shutil.rmtree(system.run_dir / "rabbitmq" / "data")
-    await system.is_back("rabbitmq")
+    parts = await system.parts_of("rabbitmq")
+    with system.hands_off(*parts):
+        for part in parts:
+            await system.kill(part)
+            shutil.rmtree(system.run_dir / part / "data")
+    for part in parts:
+        await system.is_back(part)
 
 
 async def backends_terminated(scene: Scene) -> None:
@@ -176,8 +182,9 @@ async def database_stopped_at_once(scene: Scene) -> None:
     system, random = scene.system, scene.random
     for _ in range(2):
         await asyncio.sleep(random.uniform(*KILL_GAP_S))
-        await system.kill("postgres", by=signal.SIGQUIT)
-        await system.is_back("postgres")
+        part = (await system.parts_of("postgres"))[0]
+        await system.kill(part, by=signal.SIGQUIT)
+        await system.is_back(part)
         await _serves(system, "postgres")
 
 
@@ -199,7 +206,8 @@ def clocks_wrong(hours: int) -> Fault:
     async def fault(scene: Scene) -> None:
         system = scene.system
         for name in SERVICE_NAMES:
-            with system.hands_off(name):
+            parts = await system.parts_of(name)
+            with system.hands_off(*parts):
                 system.variables[name] = {
                     "LD_PRELOAD": FAKETIME,
                     "FAKETIME": f"{hours:+d}h",
@@ -207,10 +215,10 @@ def clocks_wrong(hours: int) -> Fault:
                     "FAKETIME_DONT_FAKE_MONOTONIC": "1",
                     "DONT_FAKE_MONOTONIC": "1",
                 }
-                await system.up(name)
+                await system.up(*parts)
                 await asyncio.sleep(CLOCK_WRONG_S)
                 del system.variables[name]
-                await system.up(name)
+                await system.up(*parts)
 
     return fault
 
@@ -234,18 +242,19 @@ def _delete_queue(env: Mapping[str, str], queue: str) -> None:
 
 
 async def _rabbitmqctl(system: System, *command: str) -> None:
-    """Asks the node as its own operator would: with the node's own environment."""
-    asked = await asyncio.create_subprocess_exec(
-        RABBITMQCTL,
-        *command,
-        env=_environment_of(system.stack.pid("rabbitmq")),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with asyncio.timeout(RABBITMQCTL_TIMEOUT_S):
-        told, _ = await asked.communicate()
-    if asked.returncode:
-        raise RuntimeError(f"rabbitmqctl {' '.join(command)} failed: {told.decode()}")
+    """Asks each node as its own operator would: with the node's own environment."""
+    for part in await system.parts_of("rabbitmq"):
+        asked = await asyncio.create_subprocess_exec(
+            RABBITMQCTL,
+            *command,
+            env=_environment_of(system.stack.pid(part)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        async with asyncio.timeout(RABBITMQCTL_TIMEOUT_S):
+            told, _ = await asked.communicate()
+        if asked.returncode:
+            raise RuntimeError(f"rabbitmqctl {' '.join(command)} failed: {told.decode()}")
 
 
 def _environment_of(pid: int | None) -> dict[str, str]:

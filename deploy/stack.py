@@ -68,8 +68,8 @@ GATEWAY_PORT_VARIABLE: Final = f"{SETTING_PREFIX}GATEWAY_PORT"
 HTTP_PORT_VARIABLE: Final = f"{SETTING_PREFIX}HTTP_PORT"
 
 
-def _say_nothing(_: str) -> None:
-    pass
+def say_nothing(_: str) -> None:
+    """For those who tell nobody."""
 
 
 class Stack:
@@ -77,8 +77,9 @@ class Stack:
 
     `settings` adds to or replaces the settings of services: name -> setting without prefix -> value; `variables` does
     so with the rest of their environment. The servers of `external` are used instead of starting our own.
-    `gateway_port` and `http_port` 0 take free ones, `http_port_preferred` first. What the private PostgreSQL writes is
-    kept in `backup_dir`, or where it was the last time. `say` is told of each step.
+    `gateway_port` and `http_port` 0 take free ones, `http_port_preferred` first; `ports` are all that somebody else has
+    chosen, by name. What the private PostgreSQL writes is kept in `backup_dir`, or where it was the last time. `say` is
+    told of each step.
     """
 
     def __init__(
@@ -88,14 +89,15 @@ class Stack:
         gateway_port: int = 0,
         http_port: int = 0,
         http_port_preferred: int | None = None,
+        ports: Mapping[str, int] = MappingProxyType({}),
         settings: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         variables: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         external: External = External(),  # noqa: B008 # frozen
         backup_dir: Path | None = None,
-        say: Callable[[str], None] = _say_nothing,
+        say: Callable[[str], None] = say_nothing,
     ) -> None:
         self.run_dir = run_dir.resolve()
-        self._fixed_ports = {"gateway": gateway_port, FRONTEND.name: http_port}
+        self._fixed_ports = {"gateway": gateway_port, FRONTEND.name: http_port, **ports}
         self._preferred_ports = {FRONTEND.name: http_port_preferred} if http_port_preferred else {}
         self._settings = settings
         self._variables = variables
@@ -250,7 +252,7 @@ class Stack:
         parts = self._processes
         return (
             Postgres(parts["postgres"], self.run_dir, ports, administrator, Path(backup_dir) if backup_dir else None),
-            RabbitMQ(parts["rabbitmq"], parts["epmd"], self.run_dir, ports, passwords[BROKER_PASSWORD]),
+            RabbitMQ(parts["rabbitmq"], parts["epmd"], self.run_dir / "rabbitmq", ports, passwords[BROKER_PASSWORD]),
         )
 
     def _backup_facts(self) -> dict[str, str]:
@@ -277,7 +279,7 @@ class Stack:
                 for name in (*reversed(_BY_NAME), "rabbitmq", "epmd", "postgres"):
                     # RabbitMQ's good order takes seconds, for data that is thrown away here.
                     self._stop(name, at_once=name == "rabbitmq")
-            postgres.remove_data(self.run_dir)
+            postgres.remove_data(self.run_dir / "postgres")
             shutil.rmtree(self.run_dir)
 
     def _choose_ports(self) -> dict[str, int]:
