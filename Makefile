@@ -119,8 +119,8 @@ proof-model: venv ## drive the real handlers and SQL in lockstep with the exhaus
 proof-poison: venv ## 5 % poison in the stream: what it costs its neighbours, and whether any of it is lost
 	@$(BIN)/python -m tests.proof.poison
 
-chaos: venv ## break a stack of its own, cell after cell, and check every promise (CELLS="kill-payments ...", SEED=x: those only, again)
-	@$(BIN)/python -m chaos $(CELLS) $(if $(SEED),--seed=$(SEED))
+chaos: venv ## break a stack of its own, cell after cell, and check every promise (CELLS="kill-payments ...", SEED=x: those only, again; SHARDS=4)
+	@$(BIN)/python -m chaos $(CELLS) $(if $(SEED),--seed=$(SEED)) $(if $(SHARDS),--shards=$(SHARDS))
 
 chaos-smoke: venv ## the most telling cells of it, in a few minutes
 	@$(BIN)/python -m chaos --smoke

@@ -14,7 +14,7 @@ import psycopg
 
 from chaos.proxy import Proxy
 from deploy.errors import StackError
-from deploy.services import SERVICES
+from deploy.services import SERVICES, SHARDS_DEFAULT
 from deploy.stack import Stack
 from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
 
@@ -44,8 +44,9 @@ def links() -> Iterator[tuple[str, str, str]]:
 class System:
     """The stack, its links, and an orchestrator that starts again what ended, after RESTART_AFTER_S."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, *, shards: int = SHARDS_DEFAULT) -> None:
         self.run_dir = run_dir
+        self.shards = shards
         self.links = {(caller, callee): Proxy(f"{caller}-{callee}", "") for caller, callee, _ in links()}
         # Those of which the orchestrator shall leave its hands, and those that it found ended without our doing.
         self.held: set[str] = set()
@@ -55,7 +56,7 @@ class System:
         self._settings: dict[str, dict[str, str]] = {}
         # Of services, by name: what `up` starts a service again with when it has changed.
         self.variables: dict[str, dict[str, str]] = {}
-        self.stack = Stack(run_dir, settings=self._settings, variables=self.variables)
+        self.stack = Stack(run_dir, settings=self._settings, variables=self.variables, shards=shards)
         self.twin: Stack | None = None
         self._channel: grpc.aio.Channel | None = None
 

@@ -15,6 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from chassis.topology import SHARDS_MAX
 from deploy import broker, compose, environment
 from deploy.errors import StackError
 from deploy.facts import External
@@ -26,6 +27,8 @@ from deploy.services import (
     NAMES,
     PROCESSES,
     SETTING_PREFIX,
+    SHARDS,
+    SHARDS_DEFAULT,
     TLS_DIR,
     TLS_SETTINGS,
 )
@@ -33,6 +36,7 @@ from deploy.stack import GATEWAY_PORT_VARIABLE, HTTP_PORT_VARIABLE, Stack
 from deploy.status import statuses
 
 RUN_DIR_VARIABLE: Final = f"{SETTING_PREFIX}RUN_DIR"
+SHARDS_VARIABLE: Final = f"{SETTING_PREFIX}{SHARDS}"
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _LOG_LINES: Final = 50
 # As a shell says of a program that Ctrl-C ended.
@@ -108,7 +112,7 @@ def migrate() -> None:
         passwords = {name: os.environ.get(name, "") for name in environment.PASSWORD_VARIABLES}
         asyncio.run(migrate_database(url, passwords, _say))
         if (page := os.environ.get("RABBITMQ_MANAGEMENT_URL")) and (amqp_url := os.environ.get("AMQP_URL")):
-            broker.furnish(page, amqp_url, passwords)
+            broker.furnish(page, amqp_url, passwords, shards=_shards())
 
 
 @app.command()
@@ -118,7 +122,7 @@ def definitions() -> None:
         passwords = {name: os.environ.get(name, "") for name in environment.PASSWORD_VARIABLES}
         if missing := [user.password_variable for user in BROKER_USERS if not passwords[user.password_variable]]:
             raise StackError(f"these are not set: {', '.join(missing)}")
-        sys.stdout.write(json.dumps(broker.filled(passwords)) + "\n")
+        sys.stdout.write(json.dumps(broker.filled(passwords, shards=_shards())) + "\n")
 
 
 @app.command()
@@ -154,6 +158,7 @@ def _stack() -> Stack:
         external=External(
             os.environ.get("DATABASE_URL"), os.environ.get("AMQP_URL"), os.environ.get("RABBITMQ_MANAGEMENT_URL")
         ),
+        shards=_shards(),
         say=_say,
     )
 
@@ -166,6 +171,13 @@ def _port(variable: str, usual: int) -> int:
     text = os.environ.get(variable) or str(usual)
     if not (text.isdigit() and int(text) <= 65_535):
         raise StackError(f"{variable} must be a port, or 0 for a free one, not {text!r}")
+    return int(text)
+
+
+def _shards() -> int:
+    text = os.environ.get(SHARDS_VARIABLE) or str(SHARDS_DEFAULT)
+    if not (text.isdigit() and 1 <= int(text) <= SHARDS_MAX):
+        raise StackError(f"{SHARDS_VARIABLE} must be 1 to {SHARDS_MAX}, not {text!r}")
     return int(text)
 
 

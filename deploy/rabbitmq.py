@@ -175,7 +175,8 @@ def _configure(home: Path, ports: Mapping[str, int], password: str) -> None:
         f"vm_memory_high_watermark.absolute = {_MEMORY_LIMIT_BYTES}",
     ]
     write_atomically(home / "rabbitmq.conf", "\n".join(lines) + "\n")
-    (home / "enabled_plugins").write_text("[rabbitmq_management].\n")
+    # Written by hand, which a node that is up does not notice: a plugin that is new here comes with its next start.
+    (home / "enabled_plugins").write_text("[rabbitmq_management,rabbitmq_consistent_hash_exchange].\n")
     # Present and empty, so that the machine's own /etc/rabbitmq/rabbitmq-env.conf is not read.
     (home / "environment").write_text("")
 

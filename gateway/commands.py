@@ -86,4 +86,4 @@ def _command(
     envelope.reply_to = reply_to
     seconds, nanos = divmod(time.time_ns(), _NANOS_PER_S)
     envelope.occur_time.CopyFrom(Timestamp(seconds=seconds, nanos=nanos))
-    return Command(routing_key, ids.shard_of(subject), subject_id, message_id, envelope.SerializeToString())
+    return Command(routing_key, ids.shard_bits(subject), subject_id, message_id, envelope.SerializeToString())

@@ -39,6 +39,7 @@ class Settings(settings.Settings):
     database_url: settings.DatabaseUrl
     reservations_address: settings.Address
     provider_address: settings.Address
+    shards: settings.Shards = 1
     page_token_secret: SecretStr = SecretStr(DEFAULT_SECRET.decode())
 
 
@@ -48,7 +49,9 @@ def compose(chosen: Settings) -> Process:
     peers = Peers(
         reservations_address=chosen.reservations_address, provider_address=chosen.provider_address, tls=chosen.tls
     )
-    publisher = Publisher(chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name=NAME)
+    publisher = Publisher(
+        chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name=NAME, shards=chosen.shards
+    )
     outbox = Outbox(database, publisher)
     charger = Charger(database, outbox, peers)
     refunder = Refunder(database, outbox, peers)
@@ -61,6 +64,7 @@ def compose(chosen: Settings) -> Process:
         queues=keys.PAYMENTS_QUEUES,
         publisher=publisher,
         parking=parking,
+        shards=chosen.shards,
     )
     charges = consume(queue=keys.PAYMENT_CHARGES, handlers=consumers.charges(handlers))
     refunds = consume(queue=keys.PAYMENT_REFUNDS, handlers=consumers.refunds(handlers))

@@ -48,12 +48,13 @@ class Settings(settings.Settings):
 
     amqp_url: settings.AmqpUrl
     database_url: settings.DatabaseUrl
+    shards: settings.Shards = 1
 
 
 def compose(chosen: Settings) -> Process:
     """The parts of the service, put together."""
     database = Database(chosen.database_url, schema=NAME, application=NAME)
-    publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME)
+    publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME, shards=chosen.shards)
     outbox = Outbox(database, publisher)
     parking = Parking(database)
     desk = Desk(database, outbox)
@@ -67,6 +68,7 @@ def compose(chosen: Settings) -> Process:
             handlers=by_payload,
             publisher=publisher,
             parking=parking,
+            shards=chosen.shards,
         )
         for queue, by_payload in handlers(ReserveHandler(desk, answers), SettleHandler(desk, answers)).items()
     ]

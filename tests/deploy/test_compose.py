@@ -63,6 +63,7 @@ def facts() -> dict[str, str]:
         "AUTH_ISSUER": issuer.NAME,
         "AUTH_AUDIENCE": issuer.AUDIENCE,
         "TRUSTED_PROXIES": "172.16.0.0/12",
+        "SHARDS": "1",
         TLS_DIR: compose.CONTAINER_TLS_DIR,
     }
     known |= {
