@@ -96,6 +96,7 @@ class Consumer:
             prefetch=prefetch_messages,
             envelopes_max=envelopes_max,
             declare=furniture,
+            shared=queue.queues(shards)[1:] if shards > 1 else (),
         )
 
     @property

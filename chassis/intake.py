@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 from aio_pika.abc import AbstractChannel, AbstractConnection
@@ -15,6 +16,7 @@ from prometheus_client import Counter
 from chassis.connection import Link, cancelled_from_outside, naming_losses
 from chassis.delivery import Delivery, decode
 from chassis.sender import Declare
+from chassis.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +39,28 @@ class Intake:
 
     A batch is up to `envelopes_max` envelopes in whole messages, at least one, in the order of arrival, all over one
     connection. While one is in hand, another is taken only when it is full. Of each queue `prefetch` messages are here.
+    Of those `shared` with other processes no more are kept than our part; each consumes from the queue `name` as well.
     """
 
-    def __init__(self, url: str, *, name: str, find: Find, prefetch: int, envelopes_max: int, declare: Declare) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        find: Find,
+        prefetch: int,
+        envelopes_max: int,
+        declare: Declare,
+        shared: Sequence[str] = (),
+    ) -> None:
         self._link = Link(url, name=name, setup=self._setup, refresh=self._refresh)
         self._name = name
         self._find = find
         self._prefetch = prefetch
         self._envelopes_max = envelopes_max
         self._declare = declare
+        self._shared = shared
+        self._turns: Turns | None = None
         self._own: AbstractChannel | None = None
         self._consuming: Channel | None = None
         self._waiting: deque[Delivery] = deque()
@@ -76,7 +91,7 @@ class Intake:
     async def drain(self, timeout_s: float) -> None:
         """Takes nothing more; returns when the batch in hand is acked, or when the time is over.
 
-        What came and was not taken returns to the queue when `run` ends.
+        Then it leaves the broker, for what came and was not taken to go to others, who stand by for it.
         """
         self._stopped = True
         self._forget()
@@ -85,6 +100,7 @@ class Intake:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("%s: a batch is not done after %s s; it comes again", self._name, timeout_s)
+        self._link.leave()
 
     async def _work(self, settle: Settle) -> None:
         while True:
@@ -154,24 +170,31 @@ class Intake:
 
     async def _setup(self, connection: AbstractConnection) -> None:
         self._forget()
+        self._turns = None
         self._own = await self._link.channel(connection)
         queues = await self._find(connection)
         await self._refresh()
         channel = await self._link.channel(connection)
         await channel.set_qos(prefetch_count=self._prefetch)
         consuming = self._consuming = await channel.get_underlay_channel()
-        for queue in queues:
-            await self._link.consume(channel, queue, lambda message: self._arrive(consuming, message))
+        turns = Turns(
+            consuming, lambda queue: self._link.consume(channel, queue, partial(self._arrive, consuming, turns, queue))
+        )
+        await turns.begin(queues)
+        self._turns = turns
 
     async def _refresh(self) -> None:
         if self._own is not None:
             await self._declare(self._own)
+            if self._turns is not None:
+                await self._turns.share(self._own, self._shared, everybody=self._name)
 
     def _forget(self) -> None:
         self._waiting.clear()
         self._waiting_envelopes = 0
 
-    def _arrive(self, channel: Channel, message: DeliveredMessage) -> None:
+    def _arrive(self, channel: Channel, turns: Turns, queue: str, message: DeliveredMessage) -> None:
+        turns.served(queue)
         if channel is self._consuming and not self._stopped:
             delivery = decode(channel, message)
             self._waiting.append(delivery)

@@ -468,6 +468,27 @@ async def test_draining_finishes_the_batch_in_hand_and_takes_no_more(desk: Desk)
     assert desk.handled == ["in hand"]
 
 
+async def test_who_has_drained_leaves_what_came_and_was_not_taken_to_others(desk: Desk) -> None:
+    """Not only when the process ends: who stands by is served at once."""
+    release = asyncio.Event()
+
+    async def handle(_: Sequence[str]) -> None:
+        await release.wait()
+
+    desk.handle = handle
+    leaving, standing_by = desk.consumer(), desk.consumer()
+    await desk.send(envelope("in hand"))
+    async with running(leaving.run()):
+        await until(lambda: desk.handled == ["in hand"])
+        async with running(standing_by.run()):
+            await until(lambda: standing_by.connected)
+            await desk.send(envelope("next"))
+            release.set()
+            await leaving.drain()
+            await until(lambda: desk.handled == ["in hand", "next"])
+            assert not leaving.connected
+
+
 async def _has(desk: Desk, parked: int) -> bool:
     return len(await desk.parked()) == parked
 

@@ -194,6 +194,45 @@ async def test_whoever_is_frozen_loses_its_shard_though_nobody_closes_its_connec
                 assert hall.by("frozen") == []
 
 
+async def test_shards_are_shared_out_though_all_went_to_whoever_came_first(
+    hall: Hall, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "REFRESH_INTERVAL_S", 0.2)
+    shard_of = await where_slots_go(hall, publisher)
+    first, second = (hall.consumer(name, publisher, shards=4) for name in ("first", "second"))
+
+    async def served() -> list[int]:
+        """How many shards each is served now."""
+        hall.handled.clear()
+        await asyncio.gather(*(say(publisher, slot, str(slot)) for slot in shard_of))
+        await until(lambda: len(hall.message_ids) == len(shard_of))
+        return [len({shard_of[int(slot)] for slot in hall.by(name)}) for name in ("first", "second")]
+
+    async def shared_out() -> bool:
+        return await served() == [2, 2]
+
+    async with running(first.run()):
+        await until(lambda: first.connected)
+        async with running(second.run()):
+            await until(lambda: second.connected)
+            assert await served() == [4, 0]
+            await until(shared_out)
+        # Nobody else is there: what the second had comes back.
+        assert await served() == [4, 0]
+
+
+async def where_slots_go(hall: Hall, publisher: Publisher) -> dict[int, int]:
+    """The shard of each slot."""
+    await hall.declare(4)
+    found = {}
+    for slot in range(4 * SLOTS_A_SHARD):
+        await say(publisher, slot)
+        _, *counts = await hall.waiting(4)
+        [found[slot]] = [number for number, count in enumerate(counts) if count]
+        await (await hall.channel.get_queue(hall.work.shard(found[slot]))).purge()
+    return found
+
+
 async def test_any_number_of_shards_follows_any_other_and_nothing_is_lost(hall: Hall, publisher: Publisher) -> None:
     """Said all the while: by who knows the number and by who does not."""
     unaware = hall.publisher(shards=1)

@@ -129,8 +129,11 @@ async def test_only_its_owner_makes_a_work_queue_of_any_number_of_shards(own_ser
                 make = partial(declare, exchange=keys.EXCHANGE, queues=[queue], shards=shards)
                 if await refused(own, make) is (queue.service == user.service):
                     wrong.append(f"{queue.name} in {shards} shards")
-            stranger = partial(AbstractChannel.declare_queue, name=f"{queue.name}.first", durable=True)
-            if not await refused(own, stranger):
+
+            async def no_shard(channel: AbstractChannel, name: str = f"{queue.name}.first") -> None:
+                await channel.declare_queue(name, exclusive=True)
+
+            if not await refused(own, no_shard):
                 wrong.append(f"{queue.name}.first")
         assert wrong == []
 
