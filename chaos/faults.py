@@ -40,6 +40,7 @@ FAKETIME: Final = "/usr/$LIB/faketime/libfaketime.so.1"
 # Long enough for the reply to come after the caller's deadline of 10 s.
 LATE_REPLY_S: Final = 11.0
 WORK_QUEUES: Final = ("reservations.commands", "reservations.money", "payments.charges", "payments.refunds")
+SHARDS_ONE_AFTER_THE_OTHER: Final = (1, 4, 2)
 API_TIMEOUT_S: Final = 5.0
 SERVES_POLL_S: Final = 0.1
 RABBITMQCTL: Final = "/usr/lib/rabbitmq/bin/rabbitmqctl"
@@ -193,6 +194,20 @@ async def rolling_restart(scene: Scene) -> None:
             for stack in (system.twin, system.stack):
                 await system.terminate(name, stack=stack)
                 await system.up(name, stack=stack)
+    await system.remove_twins()
+
+
+async def shards_changed(scene: Scene) -> None:
+    """Two of each service, each told in turn of another number of shards: for a while they go by different ones."""
+    system = scene.system
+    await system.add_twins()
+    with system.hands_off(*TWINS):
+        for shards in (*SHARDS_ONE_AFTER_THE_OTHER, system.shards):
+            for name in TWINS:
+                system.tell(name, "SHARDS", str(shards))
+                for stack in (system.twin, system.stack):
+                    await system.terminate(name, stack=stack)
+                    await system.up(name, stack=stack)
     await system.remove_twins()
 
 

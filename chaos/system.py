@@ -185,9 +185,13 @@ class System:
         async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=2) as conn:
             yield conn
 
+    def tell(self, name: str, setting: str, value: str) -> None:
+        """A setting of a service, and of its twin, from its next start on."""
+        self._settings.setdefault(name, {})[setting] = value
+
     async def add_twins(self, names: Sequence[str] = TWINS) -> Stack:
         """A second one of each of these services on the same servers, behind the same links. Raises StackError."""
-        twin = self.twin = self.stack.twin("twin", {name: self._settings.get(name, {}) for name in names})
+        twin = self.twin = self.stack.twin("twin", {name: self._settings.setdefault(name, {}) for name in names})
         await asyncio.to_thread(twin.up, names)
         for (_, callee), link in self.links.items():
             if callee in names:

@@ -142,7 +142,8 @@ async def declare(
 ) -> None:
     """Declares and binds the exchange and all that the queues need, then unbinds what leads elsewhere. Idempotent.
 
-    At no moment is a routing key without a queue; for a moment it may have two, and say everything twice.
+    For a moment a routing key may have two queues, and what is said is said twice. It may have none only where owners
+    that are told different numbers of shards change it in the same moment, and then only until the next answer.
 
     Raises aio_pika.exceptions.AMQPError, among them ChannelPreconditionFailed when a queue exists with other arguments,
     and for several shards ConnectionClosed by a broker without the plugin rabbitmq_consistent_hash_exchange.
@@ -154,11 +155,10 @@ async def declare(
         )
     for name, arguments in wanted.queues.items():
         await channel.declare_queue(name, durable=True, arguments=arguments, timeout=DECLARE_TIMEOUT_S)
-    underlay = await channel.get_underlay_channel()
-    for one in wanted.bindings:
-        bind = underlay.exchange_bind if one.to_exchange else underlay.queue_bind
-        await bind(one.destination, one.source, one.routing_key, timeout=DECLARE_TIMEOUT_S)
+    await _bind(channel, wanted.bindings)
     await _unbind(channel, wanted.unbound)
+    # Once more: meanwhile another owner may have unbound it, and we what that one had bound instead.
+    await _bind(channel, [one for one in wanted.bindings if one.source == exchange])
 
 
 async def left_over(connection: AbstractConnection, queue: WorkQueue, shards: int) -> Sequence[int]:
@@ -193,6 +193,13 @@ async def declare_parked_queue(channel: AbstractChannel, service: str) -> None:
 def exchange_arguments(kind: ExchangeType) -> FieldTable:
     """What an exchange of this type is declared with."""
     return {"hash-header": SHARD_HEADER} if kind is ExchangeType.X_CONSISTENT_HASH else {}
+
+
+async def _bind(channel: AbstractChannel, bindings: Sequence[Binding]) -> None:
+    underlay = await channel.get_underlay_channel()
+    for one in bindings:
+        bind = underlay.exchange_bind if one.to_exchange else underlay.queue_bind
+        await bind(one.destination, one.source, one.routing_key, timeout=DECLARE_TIMEOUT_S)
 
 
 async def _unbind(channel: AbstractChannel, bindings: Sequence[Binding]) -> None:

@@ -14,7 +14,7 @@ from chassis.database import Database
 from chassis.parking import Parking
 from chassis.publisher import SLOTS_A_SHARD, Publisher, Rejected, Unroutable
 from chassis.topology import WorkQueue, declare
-from tests.chassis.broker import envelope, running, until
+from tests.chassis.broker import channel_to, envelope, running, until
 from tests.chassis.proxy import proxy
 from ticketrush.messages.v1 import messages_pb2 as pb
 
@@ -258,6 +258,18 @@ async def test_any_number_of_shards_follows_any_other_and_nothing_is_lost(hall: 
         async with running(hall.consumer("last", publisher, shards=1).run()):
             await until(lambda: hall.message_ids == said)
     await until(lambda: _waits(hall, 4, [0] * 5))
+
+
+async def test_owners_that_are_told_different_numbers_leave_no_key_without_a_queue(
+    hall: Hall, publisher: Publisher, amqp_url: str
+) -> None:
+    """As while one after the other is told of another number: each unbinds what the other has bound."""
+    async with channel_to(amqp_url) as other:
+        for _ in range(20):
+            await asyncio.gather(
+                hall.declare(1), declare(other, hall.exchange, [hall.work], shards=2, retry_delays_s=())
+            )
+            await asyncio.gather(say(publisher), say(publisher, key=OTHER_KEY))
 
 
 async def test_shards_that_are_left_are_drained_and_nothing_is_said_to_them(hall: Hall, publisher: Publisher) -> None:
