@@ -54,8 +54,8 @@ class Consumer:
 
     Handlers get all of a batch that is of one payload, in order of arrival; what they return as Failure with a Poison
     is parked, with any other error it comes back after each of `retry_delays_s` and is parked after the last.
-    `queues` are all those of the service, declared on each connect and every 30 s, each in so many `shards`. What a
-    larger number of these has left is consumed as well, and nothing is said to it any more.
+    The queue is declared on each connect and every 30 s, in so many `shards`. What a larger number of these has left is
+    consumed as well, and nothing is said to it any more.
     """
 
     def __init__(
@@ -64,7 +64,6 @@ class Consumer:
         *,
         queue: WorkQueue,
         exchange: str,
-        queues: Sequence[WorkQueue],
         handlers: Mapping[str, Handler],
         publisher: Publisher,
         parking: Parking,
@@ -76,7 +75,7 @@ class Consumer:
         left: Sequence[int] = ()
 
         async def furniture(channel: AbstractChannel) -> None:
-            await declare(channel, exchange, queues, shards=shards, retry_delays_s=retry_delays_s)
+            await declare(channel, exchange, [queue], shards=shards, retry_delays_s=retry_delays_s)
             await unbind_left_over(channel, queue, left)
 
         async def find(connection: AbstractConnection) -> Sequence[str]:

@@ -24,7 +24,7 @@ DELIVERY_LIMIT: Final = 20
 PARKED_DELIVERY_LIMIT: Final = 1_000_000
 RETRY_DELAYS_S: Final[tuple[float, ...]] = (5, 60, 600)
 DECLARE_TIMEOUT_S: Final = 5.0
-SHARDS_MAX: Final = 64
+SHARDS_MAX: Final = 32
 SHARD_HEADER: Final = "shard"
 """Of every message: what it is hashed by."""
 

@@ -61,7 +61,6 @@ def compose(chosen: Settings) -> Process:
         Consumer,
         chosen.amqp_url,
         exchange=keys.EXCHANGE,
-        queues=keys.PAYMENTS_QUEUES,
         publisher=publisher,
         parking=parking,
         shards=chosen.shards,

@@ -16,7 +16,7 @@ from chassis.publisher import Publisher
 from chassis.run import Process, run
 from chassis.server import add_part
 from contract import access
-from contract.keys import EXCHANGE, REQUIRED, RESERVATIONS_QUEUES
+from contract.keys import EXCHANGE, REQUIRED
 from reservations.catalog import Catalog
 from reservations.catalog_servicer import CatalogServicer
 from reservations.consumers import handlers
@@ -64,7 +64,6 @@ def compose(chosen: Settings) -> Process:
             chosen.amqp_url,
             queue=queue,
             exchange=EXCHANGE,
-            queues=RESERVATIONS_QUEUES,
             handlers=by_payload,
             publisher=publisher,
             parking=parking,

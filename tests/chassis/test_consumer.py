@@ -65,7 +65,6 @@ class Desk:
             self.wire.url,
             queue=self.work,
             exchange=self.exchange,
-            queues=[self.work],
             handlers={KIND: self.handler, OTHER_KIND: self.handler},
             publisher=self.publisher,
             parking=Parking(self.database),

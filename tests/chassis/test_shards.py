@@ -54,7 +54,6 @@ class Hall:
             url or self.url,
             queue=self.work,
             exchange=self.exchange,
-            queues=[self.work],
             handlers={KIND: handler},
             publisher=publisher,
             parking=Parking(self.database),
