@@ -177,6 +177,9 @@ class Link:
                 with naming_losses():
                     async with asyncio.timeout(REFRESH_TIMEOUT_S):
                         await self._refresh()
+                if cancelled_from_outside():
+                    # As in the set-up: it has met the result of one of many requests, and is lost.
+                    raise asyncio.CancelledError
 
 
 def _read_what_can_be_read(properties: Basic.Properties, flags: int, data: bytes) -> None:
