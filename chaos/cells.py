@@ -160,7 +160,7 @@ def _operations() -> list[Cell]:
         ),
         Cell(
             "shards-changed",
-            "1, 4, 2 shards and back, each of two of each service told in turn",
+            "two other numbers of shards and back, two of each service told one after the other",
             faults.shards_changed,
             calls_within_s=15,
         ),
