@@ -135,8 +135,8 @@ proof-upgrade: venv ## the last release and what is here side by side, each serv
 proof-poison: venv ## 5 % poison in the stream: what it costs its neighbours, and whether any of it is lost
 	@$(BIN)/python -m tests.proof.poison
 
-chaos: venv ## break a stack of its own, cell after cell, and check every promise (CELLS="kill-payments ...", SEED=x: those only, again)
-	@$(BIN)/python -m chaos $(CELLS) $(if $(SEED),--seed=$(SEED))
+chaos: venv ## break a stack of its own, cell after cell, and check every promise (CELLS="kill-payments ...", SEED=x: those only, again; SHARDS=4)
+	@$(BIN)/python -m chaos $(CELLS) $(if $(SEED),--seed=$(SEED)) $(if $(SHARDS),--shards=$(SHARDS))
 
 chaos-ha: venv ## the same on several of everything, with its own cells first (CELLS="ha-kill-primary ...": only those)
 	@$(BIN)/python -m chaos --ha $(CELLS) $(if $(SEED),--seed=$(SEED))

@@ -39,7 +39,8 @@ CLOCK_WRONG_S: Final = 6.0
 FAKETIME: Final = "/usr/$LIB/faketime/libfaketime.so.1"
 # Long enough for the reply to come after the caller's deadline of 10 s.
 LATE_REPLY_S: Final = 11.0
-QUEUES: Final = ("reservations.commands", "reservations.money", "payments.charges", "payments.refunds")
+WORK_QUEUES: Final = ("reservations.commands", "reservations.money", "payments.charges", "payments.refunds")
+NUMBERS_OF_SHARDS: Final = (4, 2, 1)
 API_TIMEOUT_S: Final = 5.0
 SERVES_POLL_S: Final = 0.1
 RABBITMQCTL: Final = "/usr/lib/rabbitmq/bin/rabbitmqctl"
@@ -138,9 +139,12 @@ async def memory_alarm(scene: Scene) -> None:
 
 
 async def queues_deleted(scene: Scene) -> None:
-    """An operator's mistake: each work queue is deleted with whatever is in it."""
+    """An operator's mistake: each work queue is deleted, shard by shard, with whatever is in it."""
     system, random = scene.system, scene.random
-    for queue in random.sample(QUEUES, len(QUEUES)):
+    queues = [
+        name for queue in WORK_QUEUES for name in (queue, *(f"{queue}.{shard}" for shard in range(system.shards)))
+    ]
+    for queue in random.sample(queues, len(queues)):
         await asyncio.to_thread(_delete_queue, system.env, queue)
         await asyncio.sleep(random.uniform(0.5, 1.5))
 
@@ -197,6 +201,21 @@ async def rolling_restart(scene: Scene) -> None:
             for stack in (system.twin, system.stack):
                 await system.terminate(name, stack=stack)
                 await system.up(name, stack=stack)
+    await system.remove_twins()
+
+
+async def shards_changed(scene: Scene) -> None:
+    """Two of each service, each told in turn of another number of shards: for a while they go by different ones."""
+    system = scene.system
+    others = [shards for shards in NUMBERS_OF_SHARDS if shards != system.shards]
+    await system.add_twins()
+    with system.hands_off(*TWINS):
+        for shards in (*others, system.shards):
+            for name in TWINS:
+                system.tell(name, "SHARDS", str(shards))
+                for stack in (system.twin, system.stack):
+                    await system.terminate(name, stack=stack)
+                    await system.up(name, stack=stack)
     await system.remove_twins()
 
 

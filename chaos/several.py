@@ -10,6 +10,7 @@ from chaos.system import SERVICE_NAMES, WATCH_INTERVAL_S, System, descendants
 from deploy.ha import brokers, patroni
 from deploy.ha.stack import HaStack
 from deploy.ha.table import BROKERS, DATABASES, INSTANCES, SERVERS, of
+from deploy.services import SHARDS_DEFAULT
 
 
 class HaSystem(System):
@@ -20,12 +21,12 @@ class HaSystem(System):
     # The same cores carry a call twice or three times.
     buyers = 20
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, *, shards: int = SHARDS_DEFAULT) -> None:
         self._several = HaStack(run_dir)
-        super().__init__(run_dir)
+        super().__init__(run_dir, shards=shards)
 
     def _make_stack(self) -> HaStack:
-        self._several = HaStack(self.run_dir, settings=self._settings, variables=self.variables)
+        self._several = HaStack(self.run_dir, settings=self._settings, variables=self.variables, shards=self.shards)
         return self._several
 
     async def parts_of(self, name: str) -> Sequence[str]:

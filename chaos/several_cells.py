@@ -10,7 +10,7 @@ FAILOVER_MAX_S: Final = 40.0
 # By the retry policy every call is at its end within this, whichever process died.
 CALLS_WITHIN_S: Final = 60.0
 # These bring a second process of their own, or measure what a machine can take.
-_OF_ONE: Final = frozenset({"overload", "overload-seats", "rolling-restart"})
+_OF_ONE: Final = frozenset({"overload", "overload-seats", "rolling-restart", "shards-changed"})
 
 
 def _own() -> list[Cell]:

@@ -14,7 +14,7 @@ import psycopg
 
 from chaos.proxy import Proxy
 from deploy.errors import StackError
-from deploy.services import SERVICES
+from deploy.services import SERVICES, SHARDS_DEFAULT
 from deploy.stack import Stack
 from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
 
@@ -67,8 +67,9 @@ class System:
     # With a think time of up to 0.5 s some 50 to 100 calls/s: the fault is tested, not the machine.
     buyers: int = 60
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, *, shards: int = SHARDS_DEFAULT) -> None:
         self.run_dir = run_dir
+        self.shards = shards
         self.links = {(caller, callee): Proxy(f"{caller}-{callee}", "") for caller, callee, _ in links()}
         # Those of which the orchestrator shall leave its hands, and those that it found ended without our doing.
         self.held: set[str] = set()
@@ -83,7 +84,7 @@ class System:
         self._channel: grpc.aio.Channel | None = None
 
     def _make_stack(self) -> "Breakable":
-        return Stack(self.run_dir, settings=self._settings, variables=self.variables)
+        return Stack(self.run_dir, settings=self._settings, variables=self.variables, shards=self.shards)
 
     async def parts_of(self, name: str) -> Sequence[str]:
         """The parts of the stack that are a server or a service; the first is the one to break if only one is."""
@@ -214,11 +215,15 @@ class System:
         async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=2) as conn:
             yield conn
 
+    def tell(self, name: str, setting: str, value: str) -> None:
+        """A setting of a service, and of its twin, from its next start on."""
+        self._settings.setdefault(name, {})[setting] = value
+
     async def add_twins(self, names: Sequence[str] = TWINS) -> Stack:
         """A second one of each of these services on the same servers, behind the same links. Raises StackError."""
         if not isinstance(self.stack, Stack):
             raise TypeError("of several there are two of each already")
-        twin = self.twin = self.stack.twin("twin", {name: self._settings.get(name, {}) for name in names})
+        twin = self.twin = self.stack.twin("twin", {name: self._settings.setdefault(name, {}) for name in names})
         await asyncio.to_thread(twin.up, names)
         for (_, callee), link in self.links.items():
             if callee in names:

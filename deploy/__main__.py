@@ -16,6 +16,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from chassis.topology import SHARDS_MAX
 from deploy import broker, compose, environment
 from deploy.errors import StackError
 from deploy.facts import External
@@ -31,6 +32,8 @@ from deploy.services import (
     NAMES,
     PROCESSES,
     SETTING_PREFIX,
+    SHARDS,
+    SHARDS_DEFAULT,
     TLS_DIR,
     TLS_SETTINGS,
 )
@@ -38,6 +41,7 @@ from deploy.stack import BACKUP_DIR, GATEWAY_PORT_VARIABLE, HTTP_PORT_VARIABLE, 
 from deploy.status import statuses
 
 RUN_DIR_VARIABLE: Final = f"{SETTING_PREFIX}RUN_DIR"
+SHARDS_VARIABLE: Final = f"{SETTING_PREFIX}{SHARDS}"
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _LOG_LINES: Final = 50
 # Each names a server that somebody else runs.
@@ -132,7 +136,7 @@ def migrate() -> None:
         if not asyncio.run(migrate_database(url, passwords, _say)):
             return
         if (page := os.environ.get("RABBITMQ_MANAGEMENT_URL")) and (amqp_url := os.environ.get("AMQP_URL")):
-            broker.furnish(page, amqp_url, passwords)
+            broker.furnish(page, amqp_url, passwords, shards=_shards())
 
 
 @app.command()
@@ -167,7 +171,7 @@ def definitions() -> None:
         passwords = {name: os.environ.get(name, "") for name in environment.PASSWORD_VARIABLES}
         if missing := [user.password_variable for user in BROKER_USERS if not passwords[user.password_variable]]:
             raise StackError(f"these are not set: {', '.join(missing)}")
-        sys.stdout.write(json.dumps(broker.filled(passwords)) + "\n")
+        sys.stdout.write(json.dumps(broker.filled(passwords, shards=_shards())) + "\n")
 
 
 @app.command()
@@ -193,7 +197,8 @@ def _database_url() -> str:
 def _stack() -> Stack:
     """The stack of one of each, as the environment asks for it."""
     others = External(*(os.environ.get(name) for name in _SERVERS_OF_OTHERS))
-    return Stack(_run_dir(), external=others, **_asked_for())
+    backups = os.environ.get(f"{SETTING_PREFIX}{BACKUP_DIR}")
+    return Stack(_run_dir(), external=others, backup_dir=Path(backups) if backups else None, **_asked_for())
 
 
 def _several() -> HaStack:
@@ -221,6 +226,7 @@ class _AskedFor(TypedDict):
     http_port: int
     http_port_preferred: int | None
     settings: Mapping[str, Mapping[str, str]]
+    shards: int
     say: Callable[[str], None]
 
 
@@ -243,6 +249,7 @@ def _asked_for() -> _AskedFor:
         # Many programs like this one: where nobody says which, another will do.
         http_port_preferred=None if os.environ.get(HTTP_PORT_VARIABLE) else HTTP_PORT,
         settings={service.name: common for service in PROCESSES},
+        shards=_shards(),
         say=_say,
     )
 
@@ -255,6 +262,13 @@ def _port(variable: str, usual: int) -> int:
     text = os.environ.get(variable) or str(usual)
     if not (text.isdigit() and int(text) <= 65_535):
         raise StackError(f"{variable} must be a port, or 0 for a free one, not {text!r}")
+    return int(text)
+
+
+def _shards() -> int:
+    text = os.environ.get(SHARDS_VARIABLE) or str(SHARDS_DEFAULT)
+    if not (text.isdigit() and 1 <= int(text) <= SHARDS_MAX):
+        raise StackError(f"{SHARDS_VARIABLE} must be 1 to {SHARDS_MAX}, not {text!r}")
     return int(text)
 
 

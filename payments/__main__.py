@@ -43,6 +43,7 @@ class Settings(settings.Settings):
     database_url: settings.DatabaseUrl
     reservations_address: settings.Address
     provider_address: settings.Address
+    shards: settings.Shards = 1
     page_token_secret: SecretStr = SecretStr(DEFAULT_SECRET.decode())
 
 
@@ -53,7 +54,9 @@ def compose(chosen: Settings) -> Process:
         reservations_address=chosen.reservations_address, provider_address=chosen.provider_address, tls=chosen.tls
     )
     schema = Schema(database, NAME, Path(__file__).parent / "migrations")
-    publisher = Publisher(chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name=NAME)
+    publisher = Publisher(
+        chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name=NAME, shards=chosen.shards
+    )
     outbox = Outbox(database, publisher)
     charger = Charger(database, outbox, peers)
     refunder = Refunder(database, outbox, peers)
@@ -63,9 +66,9 @@ def compose(chosen: Settings) -> Process:
         Consumer,
         chosen.amqp_url,
         exchange=keys.EXCHANGE,
-        queues=keys.PAYMENTS_QUEUES,
         publisher=publisher,
         parking=parking,
+        shards=chosen.shards,
     )
     charges = consume(queue=keys.PAYMENT_CHARGES, handlers=consumers.charges(handlers))
     refunds = consume(queue=keys.PAYMENT_REFUNDS, handlers=consumers.refunds(handlers))

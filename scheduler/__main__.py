@@ -34,13 +34,16 @@ class Settings(settings.Settings):
     amqp_url: settings.AmqpUrl
     database_url: settings.DatabaseUrl
     payments_address: settings.Address
+    shards: settings.Shards = 1
 
 
 def compose(chosen: Settings) -> Process:
     """The parts of the service, put together."""
     database = Database(chosen.database_url, schema=SCHEMA, application=NAME, connections_max=CONNECTIONS_MAX)
     schema = Schema(database, SCHEMA, Path(reservations.__file__).parent / "migrations")
-    publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME, passive=True)
+    publisher = Publisher(
+        chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME, passive=True, shards=chosen.shards
+    )
     # Its relay says what any scheduler wrote and did not get to say.
     outbox = Outbox(database, publisher)
     channel = dial(chosen.payments_address, tls=chosen.tls, peer="payments")

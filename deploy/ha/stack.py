@@ -35,7 +35,7 @@ from deploy.issuer import OPERATOR_TOKEN, Issuer
 from deploy.lock import locked
 from deploy.ports import Ports, becomes_free
 from deploy.process import Process
-from deploy.services import FRONTEND, LOOPBACK, OPERATOR, PROCESSES, certificate_files
+from deploy.services import FRONTEND, LOOPBACK, OPERATOR, PROCESSES, SHARDS_DEFAULT, certificate_files
 from deploy.stack import GATEWAY_PORT_VARIABLE, HTTP_PORT_VARIABLE, Stack, say_nothing
 
 # The line of stack.env that says that it is of this kind.
@@ -66,6 +66,7 @@ class HaStack:
         http_port_preferred: int | None = None,
         settings: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         variables: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        shards: int = SHARDS_DEFAULT,
         say: Callable[[str], None] = say_nothing,
     ) -> None:
         self.run_dir = run_dir.resolve()
@@ -73,6 +74,7 @@ class HaStack:
         self._preferred_ports = {door(FRONTEND.name): http_port_preferred} if http_port_preferred else {}
         self._settings = settings
         self._variables = variables
+        self._shards = shards
         self._say = say
 
     def __enter__(self) -> Self:
@@ -226,13 +228,13 @@ class HaStack:
             at.setdefault(instance.service.name, chosen[instance.port])
             at[f"{instance.service.name}_metrics"] = chosen[instance.metrics_port]
         at["rabbitmq_metrics"] = chosen[f"{BROKERS[0]}_metrics"]
-        known = facts.gather(self.run_dir / SIDES[0], at, secrets, External())
+        known = facts.gather(self.run_dir / SIDES[0], at, secrets, External(), shards=self._shards)
         known |= own_addresses(chosen) | {"TLS_DIR": str(self.run_dir / "tls"), KIND: HA}
         self.issuer.prepare()
         return known | self.issuer.facts(self.env)
 
     def _furnish(self, servers: Servers, known: Mapping[str, str]) -> None:
-        furnish(known["RABBITMQ_MANAGEMENT_URL"], known["AMQP_URL"], servers.secrets)
+        furnish(known["RABBITMQ_MANAGEMENT_URL"], known["AMQP_URL"], servers.secrets, shards=self._shards)
         running = [node for node in servers.brokers if node.process.pid is not None]
         if brokers.short_of_members(brokers.queues_by_any(running)):
             for node in running:
@@ -261,6 +263,7 @@ class HaStack:
             settings={service.name: self._settings_of(service.name, known) for service in PROCESSES},
             variables=self._variables,
             external=External(known["DATABASE_URL"], known["AMQP_URL"], known["RABBITMQ_MANAGEMENT_URL"]),
+            shards=self._shards,
             say=say,
         )
 

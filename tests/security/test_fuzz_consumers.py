@@ -59,6 +59,7 @@ class Siege:
         self.house = house
         self._channel = channel
         self._good: list[str] = []
+        self._said = 0
 
     async def sold(self) -> Reservation:
         """Something that has been bought."""
@@ -68,11 +69,13 @@ class Siege:
         return await office.buy(sale, "ada")
 
     async def say(self, queue: WorkQueue, body: bytes, properties: Basic.Properties | None = None) -> None:
-        """Returns when the broker has put it into the queue."""
+        """Returns when the broker has put it into a queue: by turns its shard, and that for what comes again."""
+        self._said += 1
+        exchange, key = (EXCHANGE, queue.routing_keys[0]) if self._said % 2 else ("", queue.name)
         await self._channel.basic_publish(
             body,
-            exchange=EXCHANGE,
-            routing_key=queue.routing_keys[0],
+            exchange=exchange,
+            routing_key=key,
             properties=properties or usual(),
             mandatory=True,
             timeout=PUBLISH_TIMEOUT_S,
