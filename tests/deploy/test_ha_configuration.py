@@ -113,7 +113,7 @@ def test_nobody_without_a_certificate_gets_at_etcd(tmp_path: Path) -> None:
 
 
 def test_brokers_of_a_cluster_name_each_other_and_a_single_one_names_nobody(tmp_path: Path) -> None:
-    ports = {"rabbitmq": 1, "rabbitmq_management": 2}
+    ports = {"rabbitmq": 1, "rabbitmq_management": 2, "rabbitmq_metrics": 3}
     for peers in ((), table.BROKERS):
         rabbitmq._configure(tmp_path, ports, "secret", peers)
         text = (tmp_path / "rabbitmq.conf").read_text()
