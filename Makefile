@@ -37,6 +37,9 @@ demo: up ## everything from nothing: packages, servers, services; then reserve, 
 up: venv ## start what does not run and wait until it is ready (RUNTIME=compose: by Docker Compose)
 	@$(BIN)/python -m deploy up
 
+up-ha: venv ## the same with several of everything, any one of which may be killed: start what does not run
+	@$(BIN)/python -m deploy up-ha
+
 down: venv ## stop everything; the data stays
 	@$(BIN)/python -m deploy down
 
@@ -102,8 +105,17 @@ bench-smoke: venv ## one short round of it, in a minute and a half
 bench: venv ## beside its ceilings and what anyone would build instead, on a stack of its own (ARGS="seats --rounds 3": some)
 	@$(BIN)/python -m bench $(ARGS)
 
+bench-page: venv ## from a click to the colour of the seat on another screen, in two browsers
+	@$(BIN)/python -m tests.page.latency
+
+dashboards: venv ## make the dashboards of deploy/observability from their table, deploy/panels.py
+	@$(BIN)/python -m deploy.dashboards
+
 screenshots: venv ## take the pictures of the page that the docs show, on a stack of its own
 	@$(BIN)/python -m tests.page.screenshots
+
+proof-alerts: venv ## harm a stack of its own and see each alert fire and end, with the rules' own times (a quarter of an hour)
+	@PROOF_ALERTS_HURRY=1 $(BIN)/pytest tests/observability/test_alarms_for_real.py --durations=5
 
 proof-crashes: venv ## end processes at every point between two steps, in every scenario (ARGS="payments charge": only some)
 	@$(BIN)/python -m tests.proof.crash_matrix $(ARGS)
@@ -123,8 +135,11 @@ proof-upgrade: venv ## the last release and what is here side by side, each serv
 proof-poison: venv ## 5 % poison in the stream: what it costs its neighbours, and whether any of it is lost
 	@$(BIN)/python -m tests.proof.poison
 
-chaos: venv ## break a stack of its own, cell after cell, and check every promise (CELLS="kill-payments ...", SEED=x: those only, again)
-	@$(BIN)/python -m chaos $(CELLS) $(if $(SEED),--seed=$(SEED))
+chaos: venv ## break a stack of its own, cell after cell, and check every promise (CELLS="kill-payments ...", SEED=x: those only, again; SHARDS=4)
+	@$(BIN)/python -m chaos $(CELLS) $(if $(SEED),--seed=$(SEED)) $(if $(SHARDS),--shards=$(SHARDS))
+
+chaos-ha: venv ## the same on several of everything, with its own cells first (CELLS="ha-kill-primary ...": only those)
+	@$(BIN)/python -m chaos --ha $(CELLS) $(if $(SEED),--seed=$(SEED))
 
 chaos-smoke: venv ## the most telling cells of it, in a few minutes
 	@$(BIN)/python -m chaos --smoke
@@ -155,5 +170,5 @@ generate = $(PROTOC) --python_out=$(1)/python --grpc_python_out=$(1)/python \
 	--grpc-gateway_out=$(1)/go --grpc-gateway_opt=$(GO_OPT),$(HTTP_OPT) \
 	--openapiv2_out=$(1)/openapi --openapiv2_opt=$(GO_PACKAGES),$(HTTP_OPT),$(OPENAPI_OPT) $(PUBLIC_PROTOS)
 
-.PHONY: help demo up down status logs test verify lint types contract gotools fresh-gen containers manifests audit gen baseline fmt screenshots bench bench-smoke \
-	proof-crashes proof-fuzz proof-guards proof-model proof-poison proof-upgrade chaos chaos-smoke compose-check drill clean venv
+# Nothing here is the name of a file.
+.PHONY: $(shell awk -F : '/^[a-z-]+:( |$$)/ {print $$1}' $(firstword $(MAKEFILE_LIST)))

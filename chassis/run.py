@@ -8,12 +8,13 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 from uuid import uuid4
 
 import grpc
 import uvloop
 
-from chassis import logs, metrics
+from chassis import logs, metrics, tracing
 from chassis.admission import Admission
 from chassis.guard import Guard
 from chassis.limits import Limits
@@ -56,21 +57,27 @@ class Process:
     close: Sequence[Callable[[], Awaitable[None]]] = ()
 
 
-def run(compose: Callable[[], Process]) -> None:
+Chosen = TypeVar("Chosen", bound=Settings)
+
+
+def run(name: str, compose: Callable[[Chosen], Process], chosen: Chosen) -> None:
     """Runs to its end the process that `compose` puts together in the event loop, where gRPC channels must be made.
 
     Raises whatever ended it other than SIGTERM or SIGINT; exits with code 3 on a schema that is not for this code.
     """
+    logs.configure(name, chosen.log_level)
+    if chosen.otlp_endpoint:
+        is_public = isinstance(chosen, PublicSettings)
+        tracing.begin(name, chosen.otlp_endpoint, chosen.trace_ratio, is_public=is_public)
     try:
-        uvloop.run(_live(compose))
+        uvloop.run(_live(compose, chosen))
     except UnfitSchema as problem:
         sys.stderr.write(f"Cannot work, {problem}\n")
         sys.exit(EXIT_CODE_UNFIT_SCHEMA)
 
 
-async def _live(compose: Callable[[], Process]) -> None:
-    process = compose()
-    logs.configure(process.name, process.settings.log_level)
+async def _live(compose: Callable[[Chosen], Process], chosen: Chosen) -> None:
+    process = compose(chosen)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -156,7 +163,7 @@ async def _stop(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for step in process.close:
+            for step in (*process.close, tracing.end):
                 await _step(step)
     except TimeoutError:
         log.error("did not stop within %s s, leaving what is unfinished to the next start", STOP_TIMEOUT_S)

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chassis.addresses import host_and_port, is_loopback
 from chassis.tls import Tls, UnusableCertificateError
+from chassis.topology import SHARDS_MAX
 
 PREFIX = "TICKETRUSH_"
 EXIT_CODE_MISCONFIGURED = 2
@@ -66,8 +67,22 @@ DatabaseUrl = Annotated[str, AfterValidator(_database_url), Field(repr=False)]
 """Of a PostgreSQL, or its `key=value` connection string; `sslmode=verify-full&sslrootcert=PATH` is TLS. A secret."""
 LogLevel = Annotated[str, AfterValidator(_log_level)]
 """The name of a level of `logging`."""
+Shards = Annotated[int, Field(ge=1, le=SHARDS_MAX)]
+"""How many queues there are of each work queue, each with one active consumer at a time. The same for all services."""
 File = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 """Its path; an empty one stands for none."""
+
+
+def _endpoint(value: str) -> str:
+    parts = urlsplit(value)
+    if value and not (parts.scheme in {"http", "https"} and parts.hostname):
+        raise ValueError("must be http://HOST:PORT or https://HOST:PORT of an OTLP receiver by gRPC, or empty")
+    return value
+
+
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+"""URL of an OTLP receiver by gRPC; an empty one stands for none."""
+Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
 def is_for_this_machine(address: str) -> bool:
@@ -80,7 +95,8 @@ class Settings(BaseSettings):
 
     `tls_cert`, `tls_key` and `tls_ca` are PEM files: who we are to other services, and the CA by which we know them.
     All three or none; none only where nothing leaves this machine. At `health_address`, where it is set, health can be
-    asked for without a certificate, and nothing else.
+    asked for without a certificate, and nothing else. `trace_ratio` of all traces are sent to `otlp_endpoint`, where
+    it is set.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
@@ -91,6 +107,8 @@ class Settings(BaseSettings):
     metrics_address: Address
     health_address: Address | None = None
     log_level: LogLevel = "INFO"
+    otlp_endpoint: Endpoint = ""
+    trace_ratio: Ratio = 0.01
     tls_cert: File = None
     tls_key: File = None
     tls_ca: File = None

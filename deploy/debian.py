@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from deploy.errors import StackError
@@ -16,8 +17,19 @@ INSTALL_DEADLINE_S: Final = 1_200.0
 LOCK_DEADLINE_S: Final = 300
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 _NO_CLUSTER: Final = Path("/etc/postgresql-common/createcluster.d/ticketrush.conf")
-# Package -> the service that it starts.
-_SYSTEM_SERVICES: Final = {"postgresql": "postgresql", "rabbitmq-server": "rabbitmq-server", "docker.io": "docker"}
+# Package -> the service of the system that it brings.
+_SYSTEM_SERVICES: Final = MappingProxyType(
+    {
+        "postgresql": "postgresql",
+        "rabbitmq-server": "rabbitmq-server",
+        "docker.io": "docker",
+        "prometheus": "prometheus",
+        "prometheus-postgres-exporter": "prometheus-postgres-exporter",
+        "patroni": "patroni",
+        "etcd-server": "etcd",
+        "haproxy": "haproxy",
+    }
+)
 
 
 def install(packages: Sequence[str], log: Path, say: Callable[[str], None]) -> None:

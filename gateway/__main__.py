@@ -1,6 +1,5 @@
 """The composition root of the gateway: `python -m gateway`."""
 
-from functools import partial
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, model_validator
@@ -36,6 +35,7 @@ class Settings(LimitSettings, settings.PublicSettings):
     amqp_url: settings.AmqpUrl
     reservations_address: settings.Address
     payments_address: settings.Address
+    shards: settings.Shards = 1
     auth_jwks: Annotated[str, AfterValidator(checked_place)] = ""
     auth_issuer: str = ""
     auth_audience: str = ""
@@ -65,7 +65,12 @@ def compose(chosen: Settings) -> Process:
     hub = Hub(reads.tickets)
     waiters = Waiters()
     publisher = Publisher(
-        chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name="gateway.commands", passive=True
+        chosen.amqp_url,
+        exchange=keys.EXCHANGE,
+        mandatory_keys=keys.REQUIRED,
+        name="gateway.commands",
+        passive=True,
+        shards=chosen.shards,
     )
     submission = Submission(publisher, waiters)
     replies = Inbox(chosen.amqp_url, kind="replies", take=waiters.take, connected=submission.say_again)
@@ -102,4 +107,4 @@ def compose(chosen: Settings) -> Process:
 
 
 if __name__ == "__main__":
-    run(partial(compose, settings.load(Settings)))
+    run("gateway", compose, settings.load(Settings))

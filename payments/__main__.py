@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from chassis import settings
+from chassis.census import PARKED, Censuses
 from chassis.consumer import Consumer
 from chassis.database import Database
 from chassis.guard import ByPeer
@@ -20,6 +21,7 @@ from chassis.schema import Schema
 from chassis.soundness import Rounds
 from contract import access, keys
 from payments import consumers, invariants
+from payments.census import MONEY
 from payments.charger import Charger
 from payments.handlers import Handlers
 from payments.peers import Peers
@@ -41,6 +43,7 @@ class Settings(settings.Settings):
     database_url: settings.DatabaseUrl
     reservations_address: settings.Address
     provider_address: settings.Address
+    shards: settings.Shards = 1
     page_token_secret: SecretStr = SecretStr(DEFAULT_SECRET.decode())
 
 
@@ -51,7 +54,9 @@ def compose(chosen: Settings) -> Process:
         reservations_address=chosen.reservations_address, provider_address=chosen.provider_address, tls=chosen.tls
     )
     schema = Schema(database, NAME, Path(__file__).parent / "migrations")
-    publisher = Publisher(chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name=NAME)
+    publisher = Publisher(
+        chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name=NAME, shards=chosen.shards
+    )
     outbox = Outbox(database, publisher)
     charger = Charger(database, outbox, peers)
     refunder = Refunder(database, outbox, peers)
@@ -61,9 +66,9 @@ def compose(chosen: Settings) -> Process:
         Consumer,
         chosen.amqp_url,
         exchange=keys.EXCHANGE,
-        queues=keys.PAYMENTS_QUEUES,
         publisher=publisher,
         parking=parking,
+        shards=chosen.shards,
     )
     charges = consume(queue=keys.PAYMENT_CHARGES, handlers=consumers.charges(handlers))
     refunds = consume(queue=keys.PAYMENT_REFUNDS, handlers=consumers.refunds(handlers))
@@ -108,6 +113,7 @@ def compose(chosen: Settings) -> Process:
             backstop.run,
             give_up_old_requests,
             Rounds(database, invariants.CHECKS).run,
+            Censuses(database, (PARKED, MONEY)).run,
         ],
         drain=[drain_consumers, drain_work, drain_messages],
         close=[peers.close, database.close],
@@ -115,4 +121,4 @@ def compose(chosen: Settings) -> Process:
 
 
 if __name__ == "__main__":
-    run(partial(compose, settings.load(Settings)))
+    run(NAME, compose, settings.load(Settings))

@@ -1,7 +1,6 @@
 """The composition root of reservations: `python -m reservations`."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import grpc
@@ -18,7 +17,7 @@ from chassis.run import Process, run
 from chassis.schema import Schema
 from chassis.server import add_part
 from contract import access
-from contract.keys import EXCHANGE, REQUIRED, RESERVATIONS_QUEUES
+from contract.keys import EXCHANGE, REQUIRED
 from reservations.catalog import Catalog
 from reservations.catalog_servicer import CatalogServicer
 from reservations.consumers import handlers
@@ -50,13 +49,14 @@ class Settings(settings.Settings):
 
     amqp_url: settings.AmqpUrl
     database_url: settings.DatabaseUrl
+    shards: settings.Shards = 1
 
 
 def compose(chosen: Settings) -> Process:
     """The parts of the service, put together."""
     database = Database(chosen.database_url, schema=NAME, application=NAME)
     schema = Schema(database, NAME, Path(__file__).parent / "migrations")
-    publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME)
+    publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME, shards=chosen.shards)
     outbox = Outbox(database, publisher)
     parking = Parking(database)
     desk = Desk(database, outbox)
@@ -66,10 +66,10 @@ def compose(chosen: Settings) -> Process:
             chosen.amqp_url,
             queue=queue,
             exchange=EXCHANGE,
-            queues=RESERVATIONS_QUEUES,
             handlers=by_payload,
             publisher=publisher,
             parking=parking,
+            shards=chosen.shards,
         )
         for queue, by_payload in handlers(ReserveHandler(desk, answers), SettleHandler(desk, answers)).items()
     ]
@@ -106,4 +106,4 @@ def compose(chosen: Settings) -> Process:
 
 
 if __name__ == "__main__":
-    run(partial(compose, settings.load(Settings)))
+    run(NAME, compose, settings.load(Settings))

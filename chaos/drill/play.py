@@ -22,7 +22,7 @@ from chaos.drill.verdict import judge
 from chaos.load import full_house
 from chaos.record import Record, Request
 from chaos.sale import drawn_id
-from chaos.system import SERVERS, SERVICE_NAMES
+from chaos.system import SERVERS, SERVICE_NAMES, System
 from deploy.stack import Stack
 from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
 
@@ -89,7 +89,12 @@ class Play:
         """The point in time, and the last number of history that was given out after it."""
         stack = self._stack
         async with full_house(
-            stack.address("gateway"), stack.operator_token, self.record, CELLS[CELL], self._seed
+            stack.address("gateway"),
+            stack.operator_token,
+            self.record,
+            CELLS[CELL],
+            self._seed,
+            buyers=System.buyers,
         ) as house:
             self._event_id = house.patient.event_id
             self._say("the house fills")

@@ -26,10 +26,9 @@ RIGHTS: Final = (
         "rights of the gateway at the broker end with its commands",
         (
             Edit(
-                "deploy/rabbitmq.definitions.json",
-                '"write": "^(ticket\\\\.reservation\\\\.requested|ticket\\\\.reservation\\\\.cancel_requested|'
-                'ticket\\\\.payments\\\\.requested)$"',
-                '"write": ".*"',
+                "contract/broker.py",
+                '"write": _any_of(map(re.escape, user.says)),',
+                '"write": ".*",',
             ),
         ),
         ("tests/deploy/test_broker_users.py::test_a_user_says_the_keys_of_its_service_and_no_others",),
