@@ -73,7 +73,7 @@ def engine(folder: Path, say: Callable[[str], None]) -> Iterator[Docker]:
     if shutil.which("dockerd") is None:
         install(["docker.io"], folder / "apt.log", say)
     with _private(folder, say) as host:
-        yield Docker({"DOCKER_HOST": host, "DOCKER_CONFIG": str(config), "DOCKER_BUILDKIT": "1"})
+        yield Docker({"DOCKER_HOST": host, "DOCKER_CONFIG": str(config)})
 
 
 @contextmanager
