@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -159,11 +160,18 @@ def _registration(queue: str) -> bytes:
 
 
 def start_epmd(epmd: Process, home: Path, port: int) -> None:
-    """Starts it if it does not run, because a node that finds none starts one that outlives it."""
-    if epmd.pid is None:
+    """Starts it if none listens there, because a node that finds none starts one that outlives it."""
+    if epmd.pid is None and not accepts(port):
         binary = shutil.which("epmd") or "/usr/lib/erlang/bin/epmd"
         epmd.start([binary], _environment_of_epmd(home, port), directory=home)
         wait_until(lambda: epmd.pid is None or accepts(port), _EPMD_DEADLINE_S)
+
+
+def stop_epmd(home: Path, port: int) -> None:
+    """Ends whichever listens there, once no node needs it."""
+    binary = shutil.which("epmd") or "/usr/lib/erlang/bin/epmd"
+    environment = _environment_of_epmd(home, port)
+    subprocess.run([binary, "-kill"], env=environment, capture_output=True, timeout=_EPMD_DEADLINE_S, check=False)
 
 
 def _environment_of_epmd(home: Path, port: int) -> dict[str, str]:
