@@ -21,6 +21,8 @@ from deploy.process import Process, wait_until, write_atomically
 from deploy.services import BROKER_ADMINISTRATOR, LOOPBACK
 
 START_DEADLINE_S: Final = 90.0
+# A node of a cluster asks the others for its tables ten times, for 30 s each.
+START_DEADLINE_IN_CLUSTER_S: Final = 330.0
 STOP_DEADLINE_S: Final = 20.0
 _EPMD_DEADLINE_S: Final = 10.0
 _QUEUES_DEADLINE_S: Final = 10.0
@@ -103,7 +105,8 @@ class RabbitMQ:
         _configure(self._home, ports, self._password, self._peers)
         start_epmd(epmd, self._home, ports["epmd"])
         node.start([str(_SCRIPT)], self.environment, directory=self._home)
-        wait_until(lambda: node.pid is None or _is_up(ports), START_DEADLINE_S)
+        deadline_s = START_DEADLINE_IN_CLUSTER_S if self._peers else START_DEADLINE_S
+        wait_until(lambda: node.pid is None or _is_up(ports), deadline_s)
         if node.pid is None or not _is_up(ports):
             raise StackError(
                 f"RabbitMQ did not come up on port {ports['rabbitmq']}; the end of {node.log}:\n{node.log_tail()}"
