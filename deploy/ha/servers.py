@@ -16,7 +16,7 @@ from deploy.ha import brokers, etcd, patroni
 from deploy.ha.balancer import Balancer
 from deploy.ha.etcd import Etcd
 from deploy.ha.patroni import Patroni
-from deploy.ha.table import BALANCERS, BROKERS, DATABASES, EPMD, ETCDS, door
+from deploy.ha.table import BALANCERS, BROKERS, DATABASES, EPMD, ETCDS, SERVERS, door
 from deploy.ports import accepts
 from deploy.process import Process, wait_until
 from deploy.rabbitmq import STOP_DEADLINE_S, RabbitMQ, start_epmd, stop_epmd
@@ -83,18 +83,21 @@ class Servers:
 
     def stop(self, names: Collection[str]) -> None:
         """Stops those of the named that run, whoever is needed by others last."""
-        found = patroni.roles(self.databases) if set(DATABASES) & set(names) else {}
+        running = {name for name in SERVERS if name in names and self.runs(name)}
+        found = patroni.roles(self.databases) if running & set(DATABASES) else {}
         # The standby first: the primary would hand over to it, for nothing.
         databases = sorted(DATABASES, key=lambda name: found.get(name) == "leader")
         for name in (*BALANCERS, *databases, *reversed(BROKERS), EPMD, *ETCDS):
-            if name in names and self.runs(name):
+            if name in running:
                 self._stop(name)
 
     def runs(self, name: str) -> bool:
-        """Whether anything of it does: what Patroni and the brokers start outlives them."""
-        if name in DATABASES and patroni.postmaster(self.run_dir, name) is not None:
+        """Whether anything of it does: a PostgreSQL outlives its Patroni, and brokers that miss epmd start another."""
+        if self.process(name).pid is not None:
             return True
-        return self.process(name).pid is not None or (name == EPMD and accepts(self.ports[EPMD]))
+        if name == EPMD:
+            return any(self.process(broker).pid for broker in BROKERS) and accepts(self.ports.get(EPMD, 0))
+        return name in DATABASES and patroni.postmaster(self.run_dir, name) is not None
 
     def _stop(self, name: str) -> None:
         deadline_s = _STOP_DEADLINES_S.get(name, _STOP_S)
@@ -102,7 +105,7 @@ class Servers:
         if name in DATABASES:
             patroni.stop(self.run_dir, name)
         if name == EPMD and accepts(self.ports[EPMD]):
-            # A broker that missed it has started another, which listens to nobody else.
+            # One that a broker has started.
             stop_epmd(self.run_dir / EPMD, self.ports[EPMD])
         self.say(f"{name} stopped" if in_time else f"{name} did not stop within {deadline_s:.0f} s and was killed")
 

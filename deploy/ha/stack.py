@@ -21,7 +21,6 @@ from deploy.ha.table import (
     BALANCERS,
     BROKERS,
     CALLED,
-    DATABASES,
     DOORS,
     EPMD,
     INSTANCES,
@@ -172,18 +171,16 @@ class HaStack:
             return
         with locked(self.run_dir, self._say):
             self._stop_services(NAMES)
+            self.servers.stop([EPMD])
             for name in reversed(SERVERS):
                 # Their good order takes seconds, for data that is thrown away here.
                 self.servers.kill(name)
-            self.servers.stop([EPMD])
             patroni.remove_data(self.run_dir)
         shutil.rmtree(self.run_dir)
 
     def _runs(self, name: str) -> bool:
-        """Whether anything of a part does: a PostgreSQL outlives its Patroni, and keeps its port."""
-        if name in DATABASES and patroni.postmaster(self.run_dir, name) is not None:
-            return True
-        return self.pid(name) is not None
+        """Whether anything of a part does, and keeps its ports."""
+        return self.servers.runs(name) if name in SERVERS else self.pid(name) is not None
 
     def _process(self, name: str) -> Process:
         if name in SERVERS:
