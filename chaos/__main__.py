@@ -75,10 +75,10 @@ async def _play(cells: Sequence[Cell], seed: str, required: Collection[str], out
         # As Ctrl-C does: the stack never outlives the run.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
     results: list[Result] = []
+    theatre = Theatre(system, seed)
     try:
         with console.status("a stack of its own") as status:
             await system.start()
-            theatre = Theatre(system, seed)
             for number, cell in enumerate(cells, 1):
                 title = f"[bold]{cell.name}[/] ({number} of {len(cells)})"
                 missing = await asyncio.to_thread(_missing, cell, system.run_dir)
@@ -89,6 +89,11 @@ async def _play(cells: Sequence[Cell], seed: str, required: Collection[str], out
                 results.append(result)
                 console.print(report.line(result))
         run = Run(seed, results, required)
+    except Exception:
+        # What would not start says why in its own log, which goes with the stack.
+        keep_logs(system.run_dir, theatre.record, out)
+        raise
+    else:
         if run.problems:
             keep_logs(system.run_dir, theatre.record, out)
         return run

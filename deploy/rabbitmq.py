@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -21,6 +22,8 @@ from deploy.process import Process, wait_until, write_atomically
 from deploy.services import BROKER_ADMINISTRATOR, LOOPBACK
 
 START_DEADLINE_S: Final = 90.0
+# A node of a cluster asks the others for its tables ten times, for 30 s each.
+START_DEADLINE_IN_CLUSTER_S: Final = 330.0
 STOP_DEADLINE_S: Final = 20.0
 _EPMD_DEADLINE_S: Final = 10.0
 _QUEUES_DEADLINE_S: Final = 10.0
@@ -105,7 +108,8 @@ class RabbitMQ:
         _configure(self._home, ports, self._password, self._peers)
         start_epmd(epmd, self._home, ports["epmd"])
         node.start([str(_SCRIPT)], self.environment, directory=self._home)
-        wait_until(lambda: node.pid is None or _is_up(ports), START_DEADLINE_S)
+        deadline_s = START_DEADLINE_IN_CLUSTER_S if self._peers else START_DEADLINE_S
+        wait_until(lambda: node.pid is None or _is_up(ports), deadline_s)
         if node.pid is None or not _is_up(ports):
             raise StackError(
                 f"RabbitMQ did not come up on port {ports['rabbitmq']}; the end of {node.log}:\n{node.log_tail()}"
@@ -168,11 +172,18 @@ def _registration(queue: str) -> bytes:
 
 
 def start_epmd(epmd: Process, home: Path, port: int) -> None:
-    """Starts it if it does not run, because a node that finds none starts one that outlives it."""
-    if epmd.pid is None:
+    """Starts it if none listens there, because a node that finds none starts one that outlives it."""
+    if epmd.pid is None and not accepts(port):
         binary = shutil.which("epmd") or "/usr/lib/erlang/bin/epmd"
         epmd.start([binary], _environment_of_epmd(home, port), directory=home)
         wait_until(lambda: epmd.pid is None or accepts(port), _EPMD_DEADLINE_S)
+
+
+def stop_epmd(home: Path, port: int) -> None:
+    """Ends whichever listens there, once no node needs it."""
+    binary = shutil.which("epmd") or "/usr/lib/erlang/bin/epmd"
+    environment = _environment_of_epmd(home, port)
+    subprocess.run([binary, "-kill"], env=environment, capture_output=True, timeout=_EPMD_DEADLINE_S, check=False)
 
 
 def _environment_of_epmd(home: Path, port: int) -> dict[str, str]:

@@ -63,7 +63,8 @@ def render(name: str, ports: Mapping[str, int], account: str | None) -> str:
     doors = []
     for service in CALLED:
         servers = {instance.name: ports[instance.port] for instance in of(service)}
-        check = "option httpchk GET /readyz" if service == FRONTEND.name else ""
+        # Alive is enough: a front that waits for a gateway says so and keeps its streams, which is better than silence.
+        check = "option httpchk GET /healthz" if service == FRONTEND.name else ""
         doors.append(_door(service, ports, servers, check))
     # Only the primary says yes, and only while it holds the lock.
     primary = "option httpchk OPTIONS /primary"

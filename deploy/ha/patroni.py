@@ -97,6 +97,9 @@ def render(name: str, home: Path, programs: Path, ports: Mapping[str, int], secr
             "data_dir": str(home / "data"),
             "bin_dir": str(programs),
             "pgpass": str(home / "pgpass"),
+            # Who cannot be rewound is copied anew: whatever only it has was confirmed to nobody.
+            "remove_data_directory_on_rewind_failure": True,
+            "remove_data_directory_on_diverged_timelines": True,
             "authentication": {"superuser": superuser, "replication": replicator},
             "pg_hba": [
                 f"host all all {LOOPBACK}/32 scram-sha-256",
@@ -209,9 +212,20 @@ def postmaster(run_dir: Path, name: str) -> int | None:
 
 def kill(run_dir: Path, name: str) -> None:
     """kill -9 of the PostgreSQL of one."""
+    _send(run_dir, name, signal.SIGKILL)
+
+
+def stop(run_dir: Path, name: str) -> None:
+    """Ends the PostgreSQL of one whose Patroni is gone; one that does not end in time is killed."""
+    _send(run_dir, name, postgres.STOP_SIGNAL)
+    if not wait_until(lambda: postmaster(run_dir, name) is None, postgres.STOP_DEADLINE_S):
+        kill(run_dir, name)
+
+
+def _send(run_dir: Path, name: str, number: signal.Signals) -> None:
     pid = postmaster(run_dir, name)
     if pid is not None:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
 
 
 def remove_data(run_dir: Path) -> None:

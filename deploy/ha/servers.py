@@ -16,9 +16,10 @@ from deploy.ha import brokers, etcd, patroni
 from deploy.ha.balancer import Balancer
 from deploy.ha.etcd import Etcd
 from deploy.ha.patroni import Patroni
-from deploy.ha.table import BALANCERS, BROKERS, DATABASES, EPMD, ETCDS, door
+from deploy.ha.table import BALANCERS, BROKERS, DATABASES, EPMD, ETCDS, SERVERS, door
+from deploy.ports import accepts
 from deploy.process import Process, wait_until
-from deploy.rabbitmq import STOP_DEADLINE_S, RabbitMQ, start_epmd
+from deploy.rabbitmq import STOP_DEADLINE_S, RabbitMQ, start_epmd, stop_epmd
 from deploy.servers import Server, bring_up
 
 # Drawn once, beside the passwords of every stack.
@@ -82,20 +83,31 @@ class Servers:
 
     def stop(self, names: Collection[str]) -> None:
         """Stops those of the named that run, whoever is needed by others last."""
-        found = patroni.roles(self.databases) if set(DATABASES) & set(names) else {}
+        running = {name for name in SERVERS if name in names and self.runs(name)}
+        found = patroni.roles(self.databases) if running & set(DATABASES) else {}
         # The standby first: the primary would hand over to it, for nothing.
         databases = sorted(DATABASES, key=lambda name: found.get(name) == "leader")
         for name in (*BALANCERS, *databases, *reversed(BROKERS), EPMD, *ETCDS):
-            process = self.process(name)
-            if name not in names or process.pid is None:
-                continue
-            deadline_s = _STOP_DEADLINES_S.get(name, _STOP_S)
-            if process.stop(deadline_s):
-                self.say(f"{name} stopped")
-            else:
-                self.say(f"{name} did not stop within {deadline_s:.0f} s and was killed")
-                if name in DATABASES:
-                    patroni.kill(self.run_dir, name)
+            if name in running:
+                self._stop(name)
+
+    def runs(self, name: str) -> bool:
+        """Whether anything of it does: a PostgreSQL outlives its Patroni, and brokers that miss epmd start another."""
+        if self.process(name).pid is not None:
+            return True
+        if name == EPMD:
+            return any(self.process(broker).pid for broker in BROKERS) and accepts(self.ports.get(EPMD, 0))
+        return name in DATABASES and patroni.postmaster(self.run_dir, name) is not None
+
+    def _stop(self, name: str) -> None:
+        deadline_s = _STOP_DEADLINES_S.get(name, _STOP_S)
+        in_time = self.process(name).pid is None or self.process(name).stop(deadline_s)
+        if name in DATABASES:
+            patroni.stop(self.run_dir, name)
+        if name == EPMD and accepts(self.ports[EPMD]):
+            # One that a broker has started.
+            stop_epmd(self.run_dir / EPMD, self.ports[EPMD])
+        self.say(f"{name} stopped" if in_time else f"{name} did not stop within {deadline_s:.0f} s and was killed")
 
     def kill(self, name: str) -> None:
         """kill -9, and waits until it is gone: of a database its Patroni first, which would start PostgreSQL again."""

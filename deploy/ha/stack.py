@@ -21,8 +21,8 @@ from deploy.ha.table import (
     BALANCERS,
     BROKERS,
     CALLED,
-    DATABASES,
     DOORS,
+    EPMD,
     INSTANCES,
     NAMES,
     SERVERS,
@@ -160,7 +160,7 @@ class HaStack:
     def down(self, names: Collection[str] = NAMES) -> None:
         """Stops the named parts, those that depend on others first, and keeps their data."""
         with locked(self.run_dir, self._say):
-            if not any(self.pid(name) for name in names):
+            if not any(self._runs(name) for name in names):
                 self._say("nothing runs")
                 return
             self._stop_services(names)
@@ -173,11 +173,16 @@ class HaStack:
             return
         with locked(self.run_dir, self._say):
             self._stop_services(NAMES)
+            self.servers.stop([EPMD])
             for name in reversed(SERVERS):
                 # Their good order takes seconds, for data that is thrown away here.
                 self.servers.kill(name)
             patroni.remove_data(self.run_dir)
         shutil.rmtree(self.run_dir)
+
+    def _runs(self, name: str) -> bool:
+        """Whether anything of a part does, and keeps its ports."""
+        return self.servers.runs(name) if name in SERVERS else self.pid(name) is not None
 
     def _process(self, name: str) -> Process:
         if name in SERVERS:
@@ -193,9 +198,7 @@ class HaStack:
     def _choose_ports(self) -> dict[str, int]:
         """A port for each name of the table. Raises StackError where one that was asked for is taken."""
         fixed = {name: port for name, port in self._fixed_ports.items() if port}
-        running = {name for name in NAMES if self.pid(name) is not None}
-        # PostgreSQL outlives its Patroni, and keeps its port.
-        running |= {name for name in DATABASES if patroni.postmaster(self.run_dir, name) is not None}
+        running = {name for name in NAMES if self._runs(name)}
         if running & set(BALANCERS):
             # They share their doors.
             running.update(BALANCERS)
