@@ -6,6 +6,7 @@ from typing import Any, Final, Self
 
 import grpc
 
+from chassis import tracing
 from chassis.tls import Tls, called, channel_credentials
 
 RECONNECT_BACKOFF_MS: Final = 100
@@ -40,8 +41,13 @@ def dial(address: str, *options: tuple[str, int | str], tls: Tls | None = None, 
         *options,
     )
     if tls is None:
-        return grpc.aio.insecure_channel(address, options=own)
-    return _Renewed(tls, lambda by: grpc.aio.secure_channel(address, by, options=(*own, called(peer))))
+        return grpc.aio.insecure_channel(address, options=own, interceptors=tracing.interceptors())
+    return _Renewed(
+        tls,
+        lambda by: grpc.aio.secure_channel(
+            address, by, options=(*own, called(peer)), interceptors=tracing.interceptors()
+        ),
+    )
 
 
 class _Renewed(grpc.aio.Channel):

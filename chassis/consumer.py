@@ -10,6 +10,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from pamqp.common import FieldTable
 from prometheus_client import Counter, Histogram
 
+from chassis import tracing
 from chassis.attempts import Failure, Handler, Poison, apply
 from chassis.batch import pack
 from chassis.delivery import ATTEMPT_HEADER, ROUTING_KEY_HEADER, Delivery
@@ -144,7 +145,9 @@ class Consumer:
             return [(item, _UnknownPayload(f"nobody here handles {kind!r}")) for item in run]
         _batch.labels(self._queue).observe(len(run))
         items = {id(item[0]): item for item in run}
-        failures = await apply(handler, [envelope for envelope, _ in run], f"{self._queue}: {kind}")
+        envelopes = [envelope for envelope, _ in run]
+        with tracing.handling(f"{self._queue} process", envelopes):
+            failures = await apply(handler, envelopes, f"{self._queue}: {kind}")
         return [(items[id(failure.envelope)], failure.error) for failure in failures]
 
     def _park(self, item: _Item, reason: str, error: Exception) -> ParkedMessage:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -14,6 +15,8 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg.types.array import ListBinaryDumper
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+
+from chassis import pooling, tracing
 
 log = logging.getLogger(__name__)
 
@@ -120,14 +123,18 @@ class Database:
         """
         async with self.pool.connection() as conn:
             _raise_lost_cancellation()
-            yield conn
-            await _shielded_commit(conn)
+            begin = time.monotonic()
+            with tracing.step("database transaction"):
+                yield conn
+                await _shielded_commit(conn)
+            pooling.transaction_seconds.observe(time.monotonic() - begin)
 
     async def run(self) -> None:
         """Watches the database until cancelled."""
         while True:
             was_up = self.up
             self.up = await self._answers()
+            pooling.show(self.pool.pop_stats())
             if self.up != was_up:
                 log.info("database is up" if self.up else "database is down, waiting for it")
             await asyncio.sleep(CHECK_INTERVAL_S)

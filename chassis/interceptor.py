@@ -1,33 +1,23 @@
 """What happens around every RPC, once: who calls, its ids for the logs, its metrics, and errors as statuses."""
 
-import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
-import psycopg
-from google.protobuf.message import DecodeError
-from grpc.aio import AbortError, AioRpcError, ServicerContext
-from psycopg_pool import PoolTimeout, TooManyRequests
 
-from chassis import errors, logs, metrics, tokens
-from chassis.admission import Admission, Gate, is_probe, refusal, refuse_unread
-from chassis.callers import Caller, calling
+from chassis import errors, tokens
+from chassis.admission import Admission, Gate, is_probe, refuse_unread
+from chassis.callers import calling
 from chassis.guard import Guard, Rule
-from chassis.limits import Limits, rate_limited, refuse_early, too_large
+from chassis.limits import Limits, refuse_early
+from chassis.observer import Context, Handler, Observer
+from chassis.observer import parsed as parse_request
 from chassis.patience import Reader
 
-log = logging.getLogger(__name__)
+__all__ = ["CallInterceptor", "Context"]
 
-Context = ServicerContext[Any, Any]
-if TYPE_CHECKING:
-    Handler = grpc.RpcMethodHandler[Any, Any]
-else:  # generic in its stubs only
-    Handler = grpc.RpcMethodHandler
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
 _OWN_PREFIX = "/grpc."
 
@@ -88,13 +78,13 @@ _PROBED: Handler = grpc.stream_stream_rpc_method_handler(refuse_unread)
 class _Method:
     gate: Gate | None
     rule: Rule | None
-    observe: "_Observer"
+    observe: Observer
     handler: Handler
     refusal: Handler
 
 
 def _wrap(method: str, handler: Handler, gate: Gate | None, rule: Rule | None, limits: Limits | None) -> _Method:
-    observe = _Observer(method, handler, gate, rule, limits)
+    observe = Observer(method, handler, gate, rule, limits)
     # The stubs know only the handlers of the synchronous server.
     inner: Any = handler.unary_stream if handler.response_streaming else handler.unary_unary
     if handler.response_streaming:
@@ -117,7 +107,7 @@ def _well_formed(handler: Handler) -> Handler:
 
     async def parsed(sent: bytes, context: Context) -> Any:
         try:
-            return _parsed(parse, sent)
+            return parse_request(parse, sent)
         except errors.CallError as refused:
             await errors.abort(context, refused)
 
@@ -139,18 +129,7 @@ def _well_formed(handler: Handler) -> Handler:
     return grpc.unary_unary_rpc_method_handler(call, None, handler.response_serializer)
 
 
-def _parsed(parse: Callable[[bytes], Any] | None, sent: bytes) -> Any:
-    """The request; as it was sent for want of a parser. Raises CallError (INVALID_ARGUMENT, MALFORMED_REQUEST)."""
-    if parse is None:
-        return sent
-    try:
-        return parse(sent)
-    except DecodeError:
-        message = "the request is no message of this call's type"
-        raise errors.CallError(grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST", message) from None
-
-
-def _overload_of(observe: "_Observer") -> Handler:
+def _overload_of(observe: Observer) -> Handler:
     async def call(requests: Any, context: Context) -> None:
         observe.refused()
         await refuse_unread(requests, context)
@@ -158,7 +137,7 @@ def _overload_of(observe: "_Observer") -> Handler:
     return grpc.stream_stream_rpc_method_handler(call)
 
 
-def _refusal_of(observe: "_Observer", refused: errors.CallError) -> Handler:
+def _refusal_of(observe: Observer, refused: errors.CallError) -> Handler:
     async def call(_: Any, context: Context) -> None:
         observe.refused(refused.code)
         await errors.abort(context, refused)
@@ -166,7 +145,7 @@ def _refusal_of(observe: "_Observer", refused: errors.CallError) -> Handler:
     return grpc.stream_stream_rpc_method_handler(call)
 
 
-def _too_early_of(observe: "_Observer", wait_s: float) -> Handler:
+def _too_early_of(observe: Observer, wait_s: float) -> Handler:
     async def call(_: Any, context: Context) -> None:
         observe.refused()
         await refuse_early(context, wait_s, "caller")
@@ -175,16 +154,17 @@ def _too_early_of(observe: "_Observer", wait_s: float) -> Handler:
 
 
 def _around_unary(
-    observe: "_Observer", inner: Callable[[Any, Context], Awaitable[Any]]
+    observe: Observer, inner: Callable[[Any, Context], Awaitable[Any]]
 ) -> Callable[[Any, Context], Awaitable[Any]]:
     async def call(sent: bytes, context: Context) -> Any:
         request, begin = await observe.begin(sent, context)
         try:
             response = await inner(request, context)
         except BaseException as error:
-            await observe.failed(error, context)
+            await observe.failed(error, context, begin)
             raise
         else:
+            observe.sent()
             observe.succeeded()
             return response
         finally:
@@ -194,7 +174,7 @@ def _around_unary(
 
 
 def _around_stream(
-    observe: "_Observer", inner: Callable[[Any, Context], AsyncIterator[Any]]
+    observe: Observer, inner: Callable[[Any, Context], AsyncIterator[Any]]
 ) -> Callable[[Any, Context], AsyncIterator[Any]]:
     async def call(sent: bytes, context: Context) -> AsyncIterator[Any]:
         request, begin = await observe.begin(sent, context)
@@ -207,10 +187,11 @@ def _around_stream(
                     reader.begin()
                     yield response
                     reader.took()
+                    observe.sent()
             finally:
                 reader.ended()
         except BaseException as error:
-            await observe.failed(error, context)
+            await observe.failed(error, context, begin)
             raise
         else:
             observe.succeeded()
@@ -224,104 +205,3 @@ def _refuse_after(valid_until_s: float) -> None:
     """Ends a stream that outlives its caller's token: nothing is told to whom nobody vouches for any more."""
     if time.time() >= valid_until_s:
         raise tokens.expired()
-
-
-class _Observer:
-    """The surroundings of one method's calls, its metric children bound beforehand."""
-
-    def __init__(
-        self, method: str, handler: Handler, gate: Gate | None, rule: Rule | None, limits: Limits | None
-    ) -> None:
-        self._method = method
-        self._parse = handler.request_deserializer
-        self._rule = rule
-        self._limits = limits
-        self._bytes_max = limits.request_bytes(method) if limits else None
-        self._limit = gate.limit if gate else None
-        _, service, name = method.split("/")
-        self._labels = ("server_stream" if handler.response_streaming else "unary", service, name)
-        self._started = metrics.grpc_started.labels(*self._labels)
-        self._seconds = metrics.grpc_seconds.labels(*self._labels)
-        self._ok = metrics.grpc_handled.labels(*self._labels, "OK")
-
-    async def begin(self, sent: bytes, context: Context) -> tuple[Any, float]:
-        """The request, and when the call began, for `ended`.
-
-        Aborts the call when its peer may not make it, when it comes too soon or too large, and when it is one too many.
-        """
-        try:
-            if self._rule is not None:
-                self._rule.check_peer(context)
-            if self._limits is not None:
-                if wait_s := self._limits.address_wait_s(context):
-                    self.refused()
-                    message, trailers = rate_limited(wait_s, "address")
-                    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message, trailers)
-                if self._bytes_max is not None and len(sent) > self._bytes_max:
-                    raise too_large(len(sent), self._bytes_max)
-            request = _parsed(self._parse, sent)
-        except errors.CallError as refused:
-            self.refused(refused.code)
-            await errors.abort(context, refused)
-        logs.call_method.set(self._method)
-        logs.call_request_id.set(getattr(request, "request_id", ""))
-        if self._limit and not self._limit.has_room:
-            # There was when it was taken up; many can be before the first of them begins.
-            self.refused()
-            await errors.abort(context, refusal())
-        self._started.inc()
-        if self._limit:
-            self._limit.begin()
-        return request, time.perf_counter()
-
-    def place(self, caller: Caller, context: Context) -> Callable[[], None]:
-        """A place for a stream, to be given back by calling this. Raises CallError when its caller has too many."""
-        places = ExitStack()
-        if self._limits is not None:
-            places.enter_context(self._limits.stream(caller, context))
-        return places.close
-
-    def succeeded(self) -> None:
-        """It was answered."""
-        self._ok.inc()
-
-    async def failed(self, error: BaseException, context: Context) -> None:
-        """Counts what the call ended with; a failure that is no status yet becomes one here."""
-        match error:
-            case asyncio.CancelledError() | GeneratorExit():
-                self._count(grpc.StatusCode.CANCELLED)
-            case AbortError():
-                self._count(context.code() or grpc.StatusCode.UNKNOWN)
-            case Exception():
-                told = _refusal(error)
-                self._count(told.code)
-                await errors.abort(context, told)
-
-    def ended(self, begin: float) -> None:
-        """Whatever became of it."""
-        now = time.perf_counter()
-        self._seconds.observe(now - begin)
-        if self._limit:
-            self._limit.end(now - begin, now)
-
-    def refused(self, code: grpc.StatusCode = grpc.StatusCode.RESOURCE_EXHAUSTED) -> None:
-        """A call that was not taken up."""
-        self._started.inc()
-        self._count(code)
-
-    def _count(self, code: grpc.StatusCode) -> None:
-        metrics.grpc_handled.labels(*self._labels, code.name).inc()
-
-
-def _refusal(error: Exception) -> errors.CallError:
-    match error:
-        case errors.CallError():
-            return error
-        case AioRpcError():
-            return errors.from_upstream(error)
-        case PoolTimeout() | TooManyRequests() | psycopg.OperationalError():
-            log.warning("database unavailable: %s", error)
-            return errors.unavailable("DATABASE_UNAVAILABLE", "the database does not answer now; try again")
-        case _:
-            log.error("call failed", exc_info=error)
-            return errors.CallError(grpc.StatusCode.INTERNAL, "INTERNAL", "an error on our side; it has been logged")

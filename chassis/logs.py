@@ -6,6 +6,8 @@ from contextvars import ContextVar
 
 from pythonjsonlogger.json import JsonFormatter
 
+from chassis import tracing
+
 call_method: ContextVar[str] = ContextVar("call_method", default="")
 call_request_id: ContextVar[str] = ContextVar("call_request_id", default="")
 
@@ -16,6 +18,8 @@ class _CallIds(logging.Filter):
             record.method = method
         if request_id := call_request_id.get():
             record.request_id = request_id
+        if trace_id := tracing.trace_id():
+            record.trace_id = trace_id
         return True
 
 

@@ -11,6 +11,8 @@ _LABELS = ("grpc_type", "grpc_service", "grpc_method")
 # Names as in the gRPC ecosystem's Prometheus middleware, so that existing dashboards fit.
 grpc_started = Counter("grpc_server_started", "RPCs started on this server.", _LABELS)
 grpc_handled = Counter("grpc_server_handled", "RPCs completed on this server, by code.", (*_LABELS, "grpc_code"))
+grpc_received = Counter("grpc_server_msg_received", "Messages of RPCs that were taken up.", _LABELS)
+grpc_sent = Counter("grpc_server_msg_sent", "Messages sent by RPCs.", _LABELS)
 grpc_seconds = Histogram(
     "grpc_server_handling_seconds", "Seconds until an RPC completed.", _LABELS, buckets=LATENCY_BUCKETS_S
 )

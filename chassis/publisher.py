@@ -9,6 +9,7 @@ from typing import Final
 from pamqp.common import FieldTable
 from prometheus_client import Counter, Gauge, Histogram
 
+from chassis import tracing
 from chassis.batch import BATCH_BYTES_MAX, BATCH_ENVELOPES_MAX, CONTENT_TYPE, pack, properties
 from chassis.sender import (
     BUFFER_AGE_S,
@@ -87,6 +88,9 @@ class Publisher:
         self._count = 0
         self._bytes = 0
         _buffered.labels(name).set_function(lambda: self._count)
+        for key in mandatory_keys:
+            # Shown before the first, which is an alarm: what begins at 1 has not risen, to those who ask what has.
+            _envelopes.labels(key, Unroutable.__name__)
 
     @property
     def connected(self) -> bool:
@@ -129,6 +133,8 @@ class Publisher:
         lane.waiting.append(waiting)
         self._count += 1
         self._bytes += size
+        if (spans := tracing.SWITCH.spans) is not None:
+            spans.sending(routing_key, envelope, future)
         return future
 
     def send_outcome(self, reply_to: str, envelope: bytes) -> None:

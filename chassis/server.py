@@ -11,6 +11,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from prometheus_client import Gauge
 
 from chassis.admission import Admission
 from chassis.guard import Guard, Unguarded
@@ -61,6 +62,9 @@ WITHIN = (
 STREAMS_PER_CONNECTION_MAX = 1_000
 PUBLIC = (("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),)
 
+_serving = Gauge("ticketrush_serving", "1 while health says SERVING.")
+_dependency_up = Gauge("ticketrush_dependency_up", "1 while what the service waits for is there.", ("dependency",))
+
 Check = Callable[[], bool]
 
 
@@ -84,6 +88,8 @@ class Health:
             failing = frozenset(name for name, holds in self._checks.items() if not holds())
             if failing != self._failing:
                 self._failing = failing
+                for name in self._checks:
+                    _dependency_up.labels(name).set(name not in failing)
                 await self._tell(serving=not failing)
                 if failing:
                     log.warning("not serving, waiting for: %s", ", ".join(sorted(failing)))
@@ -93,9 +99,11 @@ class Health:
 
     async def stop(self) -> None:
         """NOT_SERVING for good."""
+        _serving.set(0)
         await self.servicer.enter_graceful_shutdown()
 
     async def _tell(self, *, serving: bool) -> None:
+        _serving.set(serving)
         answer = health_pb2.HealthCheckResponse
         for service in self._services:
             await self.servicer.set(service, answer.SERVING if serving else answer.NOT_SERVING)

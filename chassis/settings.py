@@ -73,6 +73,18 @@ File = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 """Its path; an empty one stands for none."""
 
 
+def _endpoint(value: str) -> str:
+    parts = urlsplit(value)
+    if value and not (parts.scheme in {"http", "https"} and parts.hostname):
+        raise ValueError("must be http://HOST:PORT or https://HOST:PORT of an OTLP receiver by gRPC, or empty")
+    return value
+
+
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+"""URL of an OTLP receiver by gRPC; an empty one stands for none."""
+Ratio = Annotated[float, Field(ge=0, le=1)]
+
+
 def is_for_this_machine(address: str) -> bool:
     """Whether only this machine can reach who listens on HOST:PORT."""
     return is_loopback(address.rpartition(":")[0])
@@ -83,7 +95,8 @@ class Settings(BaseSettings):
 
     `tls_cert`, `tls_key` and `tls_ca` are PEM files: who we are to other services, and the CA by which we know them.
     All three or none; none only where nothing leaves this machine. At `health_address`, where it is set, health can be
-    asked for without a certificate, and nothing else.
+    asked for without a certificate, and nothing else. `trace_ratio` of all traces are sent to `otlp_endpoint`, where
+    it is set.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
@@ -94,6 +107,8 @@ class Settings(BaseSettings):
     metrics_address: Address
     health_address: Address | None = None
     log_level: LogLevel = "INFO"
+    otlp_endpoint: Endpoint = ""
+    trace_ratio: Ratio = 0.01
     tls_cert: File = None
     tls_key: File = None
     tls_ca: File = None

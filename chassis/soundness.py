@@ -4,7 +4,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -56,6 +57,19 @@ async def look(conn: AsyncConnection[Any], check: Check, *, examples_max: int) -
     return Found(count, examples)
 
 
+@asynccontextmanager
+async def looking(database: Database) -> AsyncIterator[AsyncConnection[Any]]:
+    """A transaction that changes nothing, and may read whole tables without anybody else's noticing."""
+    async with database.transaction() as conn:
+        await conn.execute("SET TRANSACTION READ ONLY")
+        await conn.execute(f"SET LOCAL statement_timeout = {LOOK_TIMEOUT_MS}".encode())
+        await conn.execute(f"SET LOCAL work_mem = {LOOK_MEMORY_KB}".encode())
+        await conn.execute("SET LOCAL max_parallel_workers_per_gather = 0")
+        # Unlike all else that a service asks, a look reads whole tables.
+        await conn.execute("SET LOCAL enable_seqscan = on")
+        yield conn
+
+
 class Rounds:
     """Looks at one schema again and again, for the metrics.
 
@@ -96,13 +110,7 @@ class Rounds:
             _last_run.labels(rule).set(time.time())
 
     async def _look(self, check: Check) -> Found:
-        async with self._database.transaction() as conn:
-            await conn.execute("SET TRANSACTION READ ONLY")
-            await conn.execute(f"SET LOCAL statement_timeout = {LOOK_TIMEOUT_MS}".encode())
-            await conn.execute(f"SET LOCAL work_mem = {LOOK_MEMORY_KB}".encode())
-            await conn.execute("SET LOCAL max_parallel_workers_per_gather = 0")
-            # Unlike all else that a service asks, a look reads whole tables.
-            await conn.execute("SET LOCAL enable_seqscan = on")
+        async with looking(self._database) as conn:
             return await look(conn, check, examples_max=1)
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -20,6 +21,7 @@ from deploy import broker, compose, environment
 from deploy.errors import StackError
 from deploy.facts import External
 from deploy.migrate import migrate as migrate_database
+from deploy.migrate import skip_numbers
 from deploy.services import (
     BROKER_USERS,
     GATEWAY_PORT,
@@ -32,7 +34,7 @@ from deploy.services import (
     TLS_DIR,
     TLS_SETTINGS,
 )
-from deploy.stack import GATEWAY_PORT_VARIABLE, HTTP_PORT_VARIABLE, Stack
+from deploy.stack import BACKUP_DIR, GATEWAY_PORT_VARIABLE, HTTP_PORT_VARIABLE, Stack
 from deploy.status import statuses
 
 RUN_DIR_VARIABLE: Final = f"{SETTING_PREFIX}RUN_DIR"
@@ -44,6 +46,7 @@ _INTERRUPTED: Final = 130
 # As the Linux Standard Base has it: not running. Other errors are 1.
 _NOT_READY: Final = 3
 _FILE_COLUMNS: Final = 120
+TIME_FORMATS: Final = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"]
 
 app = typer.Typer(help="The local TicketRush stack.", no_args_is_help=True, add_completion=False)
 console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
@@ -106,13 +109,37 @@ def migrate() -> None:
     And users and queues in the broker at AMQP_URL, where RABBITMQ_MANAGEMENT_URL says how.
     """
     with _told():
-        url = os.environ.get("DATABASE_URL")
-        if not url:
-            raise StackError("DATABASE_URL is not set")
+        url = _database_url()
         passwords = {name: os.environ.get(name, "") for name in environment.PASSWORD_VARIABLES}
-        asyncio.run(migrate_database(url, passwords, _say))
+        if not asyncio.run(migrate_database(url, passwords, _say)):
+            return
         if (page := os.environ.get("RABBITMQ_MANAGEMENT_URL")) and (amqp_url := os.environ.get("AMQP_URL")):
             broker.furnish(page, amqp_url, passwords, shards=_shards())
+
+
+@app.command()
+def backup() -> None:
+    """Make a whole copy of the private database, in TICKETRUSH_BACKUP_DIR as it was when it was started."""
+    with _told(), console.status("Copying the database ..."):
+        _say(f"the database is copied to {_stack().back_up()}")
+
+
+@app.command()
+def restore(
+    instant: Annotated[
+        datetime, typer.Argument(metavar="TIME", formats=TIME_FORMATS, help="Without a zone: local time.")
+    ],
+) -> None:
+    """Stop everything, and bring the private database back as it was at a time; see docs/operations.md first."""
+    with _told(), console.status("Restoring the database ..."):
+        _stack().restore(instant.astimezone())
+
+
+@app.command()
+def restored() -> None:
+    """Once after the database at DATABASE_URL was restored by other means, before any service: skip used numbers."""
+    with _told():
+        asyncio.run(skip_numbers(_database_url()))
 
 
 @app.command()
@@ -135,10 +162,17 @@ def clean() -> None:
             _stack().clean()
 
 
+def _database_url() -> str:
+    url = os.environ.get("DATABASE_URL")
+    if not url:
+        raise StackError("DATABASE_URL is not set")
+    return url
+
+
 def _stack() -> Stack:
     """The stack as the environment asks for it; every service gets the TICKETRUSH_* variables that we do not set."""
     ours = {variable.removeprefix(SETTING_PREFIX) for variable in (GATEWAY_PORT_VARIABLE, HTTP_PORT_VARIABLE)}
-    ours |= {"RUN_DIR", "LISTEN_ADDRESS", "METRICS_ADDRESS", TLS_DIR, *TLS_SETTINGS}
+    ours |= {"RUN_DIR", BACKUP_DIR, "LISTEN_ADDRESS", "METRICS_ADDRESS", TLS_DIR, *TLS_SETTINGS}
     # TOKEN is that of whoever types commands here.
     ours |= {"TOKEN", *(setting for service in PROCESSES for setting in service.settings)}
     ours |= {name.removeprefix(SETTING_PREFIX) for name in environment.PASSWORD_VARIABLES}
@@ -159,6 +193,7 @@ def _stack() -> Stack:
             os.environ.get("DATABASE_URL"), os.environ.get("AMQP_URL"), os.environ.get("RABBITMQ_MANAGEMENT_URL")
         ),
         shards=_shards(),
+        backup_dir=Path(folder) if (folder := os.environ.get(f"{SETTING_PREFIX}{BACKUP_DIR}")) else None,
         say=_say,
     )
 

@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn
 from deploy import environment
 from deploy.broker import user_url
 from deploy.errors import StackError
+from deploy.facts import RABBITMQ_METRICS_ADDRESS
 from deploy.issuer import Issuer
 from deploy.services import (
     ADMINISTRATOR,
@@ -146,6 +147,7 @@ def _facts(passwords: dict[str, str]) -> dict[str, str]:
     broker = ports[RABBITMQ.name, RABBITMQ.ports["rabbitmq"]]
     facts["AMQP_URL"] = f"amqp://{BROKER_ADMINISTRATOR}:{passwords[environment.BROKER_PASSWORD]}@{broker}/"
     facts["RABBITMQ_MANAGEMENT_URL"] = "http://" + ports[RABBITMQ.name, RABBITMQ.ports["rabbitmq_management"]]
+    facts[RABBITMQ_METRICS_ADDRESS] = ports[RABBITMQ.name, RABBITMQ.ports["rabbitmq_metrics"]]
     for user in BROKER_USERS:
         facts[user.amqp_url] = user_url(facts["AMQP_URL"], user, passwords[user.password_variable])
     for role in ROLES:

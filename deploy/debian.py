@@ -16,7 +16,14 @@ INSTALL_DEADLINE_S: Final = 1_200.0
 LOCK_DEADLINE_S: Final = 300
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 _NO_CLUSTER: Final = Path("/etc/postgresql-common/createcluster.d/ticketrush.conf")
-_SYSTEM_SERVICES: Final = ("postgresql", "rabbitmq-server")
+# Package -> the service that it starts.
+_SYSTEM_SERVICES: Final = {
+    "postgresql": "postgresql",
+    "rabbitmq-server": "rabbitmq-server",
+    "docker.io": "docker",
+    "prometheus": "prometheus",
+    "prometheus-postgres-exporter": "prometheus-postgres-exporter",
+}
 
 
 def install(packages: Sequence[str], log: Path, say: Callable[[str], None]) -> None:
@@ -71,7 +78,7 @@ def _become_root() -> list[str] | None:
 @contextlib.contextmanager
 def _system_services_left_alone(root: Sequence[str], packages: Sequence[str]) -> Iterator[None]:
     """Debian starts a server as soon as it is installed, and at each boot; ours are private, so both are prevented."""
-    brought = [name for name in _SYSTEM_SERVICES if name in packages]
+    brought = [service for package, service in _SYSTEM_SERVICES.items() if package in packages]
     if not brought:
         yield
         return

@@ -3,12 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from deploy import postgres, rabbitmq
 from deploy.broker import user_url
 from deploy.environment import ADMINISTRATOR_PASSWORD, BROKER_PASSWORD, role_url
 from deploy.services import BROKER_USERS, LOOPBACK, PROCESSES, RABBITMQ, ROLES, SHARDS, TLS_DIR
+
+# Of a broker of our own, or one in a container: another's may show none, or elsewhere.
+RABBITMQ_METRICS_ADDRESS: Final = "RABBITMQ_METRICS_ADDRESS"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ def gather(
     facts["DATABASE_URL"] = external.database_url or postgres.url(ports["postgres"], passwords[ADMINISTRATOR_PASSWORD])
     facts["AMQP_URL"] = external.amqp_url or rabbitmq.url(ports["rabbitmq"], passwords[BROKER_PASSWORD])
     facts["RABBITMQ_MANAGEMENT_URL"] = _management_url(ports, external)
+    if external.amqp_url is None:
+        facts[RABBITMQ_METRICS_ADDRESS] = f"{LOOPBACK}:{ports['rabbitmq_metrics']}"
     for user in BROKER_USERS:
         own = user_url(facts["AMQP_URL"], user, passwords[user.password_variable])
         facts[user.amqp_url] = own if has_own_users(external) else facts["AMQP_URL"]

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import psycopg
 from psycopg.sql import SQL, Identifier
 
+from deploy.backups import Backups
 from deploy.errors import StackError
 from deploy.process import Process, as_account, wait_until
 from deploy.services import ADMINISTRATOR, DATABASE, LOOPBACK
@@ -25,6 +27,8 @@ STOP_SIGNAL: Final = signal.SIGINT
 _CHECK_TIMEOUT_S: Final = 5
 _INITDB_DEADLINE_S: Final = 120.0
 _ORPHANS_DEADLINE_S: Final = 10.0
+# For all that was written since the whole copy: some minutes of it a gigabyte.
+RECOVERY_DEADLINE_S: Final = 3_600.0
 _MAX_CONNECTIONS: Final = 200
 _DEBIAN_BINARIES: Final = Path("/usr/lib/postgresql")
 _ENVIRONMENT: Final = {"PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}
@@ -49,11 +53,14 @@ class Postgres:
     fact = "DATABASE_URL"
     package = "postgresql"
 
-    def __init__(self, process: Process, run_dir: Path, ports: Mapping[str, int], password: str) -> None:
+    def __init__(
+        self, process: Process, run_dir: Path, ports: Mapping[str, int], password: str, backup_dir: Path | None = None
+    ) -> None:
         self.process = process
         self._run_dir = run_dir
         self._port = ports["postgres"]
         self._password = password
+        self._backups = Backups(backup_dir, _account()) if backup_dir else None
 
     @property
     def url(self) -> str:
@@ -68,10 +75,59 @@ class Postgres:
     def start(self) -> None:
         """Makes data directory and database first if there are none."""
         home = _home(self._run_dir)
-        binaries = _binaries(home / "data")
         if not (home / "data").exists():
-            _make_data(home, binaries, self._password)
+            _make_data(home, _binaries(home / "data"), self._password)
+        self._start(home, {}, START_DEADLINE_S)
+        _make_database(self._stock)
+
+    def back_up(self) -> Path:
+        """Makes a whole copy of the server, which must run. Raises StackError."""
+        connection = {"PGHOST": LOOPBACK, "PGPORT": str(self._port), "PGUSER": ADMINISTRATOR}
+        return self._has_backups().take(_binaries(_home(self._run_dir) / "data"), connection | self._login)
+
+    def restore(self, target: datetime) -> Path | None:
+        """Starts the server, which must be stopped, as it was at that instant; returns where what it had is kept.
+
+        Where that cannot be done, all is as it was. Raises StackError.
+        """
+        home = _home(self._run_dir)
+        data, backups = home / "data", self._has_backups()
+        backup = backups.newest_before(target)
+        kept = home / f"data.before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}" if data.exists() else None
+        if kept:
+            data.rename(kept)
+        try:
+            backups.unpack(backup, data)
+            self._start(home, backups.recovery(target), RECOVERY_DEADLINE_S)
+        except StackError:
+            self.process.kill()
+            shutil.rmtree(data, ignore_errors=True)
+            if kept:
+                kept.rename(data)
+            raise
+        return kept
+
+    def _has_backups(self) -> Backups:
+        if self._backups is None:
+            raise StackError("nothing is kept to be restored: set TICKETRUSH_BACKUP_DIR, then make down, make up")
+        return self._backups
+
+    @property
+    def _login(self) -> dict[str, str]:
+        return {"PGPASSWORD": self._password}
+
+    @property
+    def _stock(self) -> str:
+        """The URL of the database that every server has from the start."""
+        return url(self._port, self._password, "postgres")
+
+    def _start(self, home: Path, extra: Mapping[str, object], deadline_s: float) -> None:
+        """Starts it on data that are there, and waits until it takes writes."""
+        binaries = _binaries(home / "data")
         _forget_dead_postmaster(home / "data")
+        if self._backups:
+            self._backups.prepare()
+            extra = self._backups.settings() | dict(extra)
         settings = {
             "port": self._port,
             "listen_addresses": LOOPBACK,
@@ -80,19 +136,17 @@ class Postgres:
             "max_connections": _MAX_CONNECTIONS,
             "log_timezone": "UTC",
             "timezone": "UTC",
+            **extra,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = [str(binaries / "postgres"), "-D", str(home / "data"), *options]
         self.process.start(command, _ENVIRONMENT, directory=Path("/"), account=_account())
-        # The database that every server has from the start.
-        stock = url(self._port, self._password, "postgres")
-        wait_until(lambda: self.process.pid is None or _answers(stock), START_DEADLINE_S)
-        if self.process.pid is None or not _answers(stock):
+        wait_until(lambda: self.process.pid is None or _answers(self._stock), deadline_s)
+        if self.process.pid is None or not _answers(self._stock):
             raise StackError(
                 f"PostgreSQL does not answer on port {self._port}; "
                 f"the end of {self.process.log}:\n{self.process.log_tail()}"
             )
-        _make_database(stock)
 
 
 def remove_data(run_dir: Path) -> None:
@@ -209,12 +263,12 @@ def _at_work_in(data: Path) -> list[int]:
 
 
 def _answers(administrator_url: str) -> bool:
+    """Whether it takes writes: one that recovers answers earlier."""
     try:
         with psycopg.connect(administrator_url, connect_timeout=2) as conn:
-            conn.execute("SELECT 1")
+            return conn.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
     except psycopg.OperationalError:
         return False
-    return True
 
 
 def _make_database(administrator_url: str) -> None:

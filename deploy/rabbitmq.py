@@ -1,10 +1,11 @@
-"""A private RabbitMQ node with its management page, on loopback ports, its data under the run directory."""
+"""A private RabbitMQ node with its management page and its metrics, on loopback, its data under the run directory."""
 
 import asyncio
 import json
 import os
 import shutil
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -31,7 +32,7 @@ _SCRIPT: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 # RabbitMQ's stock user, whose password is the same. A new node never has it; one of an earlier version may.
 _STOCK_USER: Final = "guest"
 
-PORTS: Final = ("rabbitmq", "rabbitmq_management", "rabbitmq_distribution", "epmd")
+PORTS: Final = ("rabbitmq", "rabbitmq_management", "rabbitmq_metrics", "rabbitmq_distribution", "epmd")
 
 
 def url(port: int, password: str) -> str:
@@ -92,6 +93,12 @@ class RabbitMQ:
                 f"RabbitMQ did not come up on port {ports['rabbitmq']}; the end of {node.log}:\n{node.log_tail()}"
             )
         self._replace_stock_user()
+
+    def forget(self) -> None:
+        """Sets its data aside; it must be stopped. For when what its messages tell of has never happened."""
+        data = self._home / "data"
+        if data.exists():
+            data.rename(self._home / f"data.before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
 
     def _replace_stock_user(self) -> None:
         """In a node that still has it: the configured administrator is made only with new data."""
@@ -171,12 +178,15 @@ def _configure(home: Path, ports: Mapping[str, int], password: str) -> None:
         f"listeners.tcp.default = {LOOPBACK}:{ports['rabbitmq']}",
         f"management.tcp.ip = {LOOPBACK}",
         f"management.tcp.port = {ports['rabbitmq_management']}",
+        f"prometheus.tcp.ip = {LOOPBACK}",
+        f"prometheus.tcp.port = {ports['rabbitmq_metrics']}",
         f"disk_free_limit.absolute = {_DISK_FREE_LIMIT_BYTES}",
         f"vm_memory_high_watermark.absolute = {_MEMORY_LIMIT_BYTES}",
     ]
     write_atomically(home / "rabbitmq.conf", "\n".join(lines) + "\n")
     # Written by hand, which a node that is up does not notice: a plugin that is new here comes with its next start.
-    (home / "enabled_plugins").write_text("[rabbitmq_management,rabbitmq_consistent_hash_exchange].\n")
+    plugins = "rabbitmq_management,rabbitmq_prometheus,rabbitmq_consistent_hash_exchange"
+    (home / "enabled_plugins").write_text(f"[{plugins}].\n")
     # Present and empty, so that the machine's own /etc/rabbitmq/rabbitmq-env.conf is not read.
     (home / "environment").write_text("")
 

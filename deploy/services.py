@@ -99,7 +99,7 @@ class BrokerUser:
 
 
 POSTGRES: Final = Server("postgres", {"postgres": 5432})
-RABBITMQ: Final = Server("rabbitmq", {"rabbitmq": 5672, "rabbitmq_management": 15672})
+RABBITMQ: Final = Server("rabbitmq", {"rabbitmq": 5672, "rabbitmq_management": 15672, "rabbitmq_metrics": 15692})
 SERVERS: Final = (POSTGRES, RABBITMQ)
 MIGRATE: Final = "migrate"
 # In containers a job of its own; on one machine `up` itself makes them.

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
@@ -63,6 +64,7 @@ _STOPPING: Final = MappingProxyType(
 )
 # A proxy that the environment names for the outside world knows no service of ours.
 _DIRECT: Final = MappingProxyType({"no_grpc_proxy": LOOPBACK})
+BACKUP_DIR: Final = "BACKUP_DIR"
 GATEWAY_PORT_VARIABLE: Final = f"{SETTING_PREFIX}GATEWAY_PORT"
 HTTP_PORT_VARIABLE: Final = f"{SETTING_PREFIX}HTTP_PORT"
 
@@ -76,8 +78,8 @@ class Stack:
 
     `settings` adds to or replaces the settings of services: name -> setting without prefix -> value; `variables` does
     so with the rest of their environment. The servers of `external` are used instead of starting our own. `shards` are
-    those of each work queue. `gateway_port` and `http_port` 0 take free ones, `http_port_preferred` first. `say` is
-    told of each step.
+    those of each work queue. `gateway_port` and `http_port` 0 take free ones, `http_port_preferred` first. What the
+    private PostgreSQL writes is kept in `backup_dir`, or where it was the last time. `say` is told of each step.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Stack:
         variables: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         external: External = External(),  # noqa: B008 # frozen
         shards: int = SHARDS_DEFAULT,
+        backup_dir: Path | None = None,
         say: Callable[[str], None] = _say_nothing,
     ) -> None:
         self.run_dir = run_dir.resolve()
@@ -100,6 +103,7 @@ class Stack:
         self._variables = variables
         self._external = external
         self._shards = shards
+        self._backup_dir = backup_dir.resolve() if backup_dir else None
         self._say = say
         self._processes = {name: Process(name, self.run_dir) for name in (*NAMES, "epmd")}
         self._secrets = self.run_dir / "secrets.env"
@@ -192,16 +196,13 @@ class Stack:
             passwords = environment.passwords(self._secrets)
             known = facts.gather(self.run_dir, ports, passwords, self._external, shards=self._shards)
             self.issuer.prepare()
-            known |= self.issuer.facts(self.env)
+            known |= self.issuer.facts(self.env) | self._backup_facts()
             for service in PROCESSES:
                 if service.name in names and self.pid(service.name) is None:
                     self._check_port(service, known)
             certificates.prepare(self.run_dir / "tls", say=self._say)
             environment.write(self.run_dir / "stack.env", known)
-            database = Postgres(self._processes["postgres"], self.run_dir, ports, passwords[ADMINISTRATOR_PASSWORD])
-            broker = RabbitMQ(
-                self._processes["rabbitmq"], self._processes["epmd"], self.run_dir, ports, passwords[BROKER_PASSWORD]
-            )
+            database, broker = self._servers(ports, passwords)
             servers = [server for server in (database, broker) if server.process.name in names]
             bring_up(servers, known, self.run_dir / "apt.log", stop=self._stop, say=self._say)
             if facts.has_own_users(self._external) and ("rabbitmq" in names or self._external.amqp_url):
@@ -220,6 +221,45 @@ class Stack:
         # In a thread of its own, so that this may also be called where an event loop runs.
         with ThreadPoolExecutor(max_workers=1) as pool:
             pool.submit(asyncio.run, job).result()
+
+    def back_up(self) -> Path:
+        """Makes a whole copy of the private PostgreSQL, which must run. Raises StackError."""
+        with locked(self.run_dir, self._say):
+            return self._private_postgres().back_up()
+
+    def restore(self, target: datetime) -> None:
+        """Stops everything, and starts the private PostgreSQL alone, as it was at that instant. Raises StackError.
+
+        What the broker holds is of a time that has never been: it starts empty the next time. Nothing is thrown away.
+        """
+        self.down()
+        with locked(self.run_dir, self._say):
+            database, broker = self._servers(self._choose_ports(), environment.passwords(self._secrets))
+            self._private_postgres()
+            kept = database.restore(target)
+            broker.forget()
+            asyncio.run(migrate.skip_numbers(self.env["DATABASE_URL"]))
+            self._say(f"the database is what it was at {target.isoformat()}; what it had is in {kept}")
+
+    def _private_postgres(self) -> Postgres:
+        database, _ = self._servers(self._choose_ports(), environment.passwords(self._secrets))
+        if self.env.get("DATABASE_URL") != database.url:
+            raise StackError("the database at DATABASE_URL is not ours: docs/operations.md, Back-up and restore")
+        return database
+
+    def _servers(self, ports: Mapping[str, int], passwords: Mapping[str, str]) -> tuple[Postgres, RabbitMQ]:
+        backup_dir = self._backup_facts().get(BACKUP_DIR)
+        administrator = passwords[ADMINISTRATOR_PASSWORD]
+        parts = self._processes
+        return (
+            Postgres(parts["postgres"], self.run_dir, ports, administrator, Path(backup_dir) if backup_dir else None),
+            RabbitMQ(parts["rabbitmq"], parts["epmd"], self.run_dir, ports, passwords[BROKER_PASSWORD]),
+        )
+
+    def _backup_facts(self) -> dict[str, str]:
+        """Where back-ups are, as long as anybody has ever said so: they must not end because somebody forgot to."""
+        folder = str(self._backup_dir or "") or self.env.get(BACKUP_DIR, "")
+        return {BACKUP_DIR: folder} if folder else {}
 
     def down(self, names: Collection[str] = NAMES) -> None:
         """Stops the named parts, those that depend on others first, and keeps their data."""

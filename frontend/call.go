@@ -46,6 +46,7 @@ type call struct {
 	key      string // of the Idempotency-Key header
 	body     []byte
 	rpc      string // the full name, once it is known
+	pattern  string // of its path, once it is known
 	isStream bool
 }
 
@@ -114,8 +115,8 @@ var inPath = regexp.MustCompile(`\{([a-z_.]+)[=}]`)
 
 // refuseWhatThePathSays: of two places that could differ, one would be silently without effect.
 func (c *call) refuseWhatThePathSays(ctx context.Context) error {
-	pattern, _ := runtime.HTTPPathPattern(ctx)
-	for _, found := range inPath.FindAllStringSubmatch(pattern, -1) {
+	c.pattern, _ = runtime.HTTPPathPattern(ctx)
+	for _, found := range inPath.FindAllStringSubmatch(c.pattern, -1) {
 		if hasField(c.body, strings.Split(found[1], ".")) {
 			return &problem{code: codes.InvalidArgument, reason: malformedRequest, field: found[1],
 				message: found[1] + " is in the path: leave it out of the body"}

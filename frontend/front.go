@@ -43,6 +43,7 @@ type front struct {
 	proxies []netip.Prefix
 	origins []string
 	ready   *readiness
+	traces  *traces
 }
 
 func (f *front) handler(rest http.Handler, session http.Handler) http.Handler {
@@ -95,7 +96,9 @@ func (f *front) around(next http.Handler) http.Handler {
 		}
 		begin, seen := time.Now(), &observed{ResponseWriter: w}
 		made, err := f.look(r)
+		told := func(int) {}
 		if made != nil {
+			told = f.traces.begin(r, made)
 			r = r.WithContext(context.WithValue(r.Context(), callKey{}, made))
 			if id := made.metadata.Get("x-request-id"); len(id) > 0 {
 				head.Set("X-Request-Id", id[0])
@@ -113,6 +116,7 @@ func (f *front) around(next http.Handler) http.Handler {
 			}
 			if made != nil {
 				count(made, seen.code, time.Since(begin))
+				told(seen.code)
 			}
 		}()
 		if err != nil {

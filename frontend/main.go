@@ -119,7 +119,12 @@ func serve(chosen *settings) error {
 	defer func() { _ = link.Close() }()
 	link.Connect()
 	stop := make(chan struct{})
-	server, err := compose(chosen, link, stop)
+	seen, err := newTraces(chosen.otlpEndpoint, chosen.traceRatio)
+	if err != nil {
+		misconfigured(fmt.Sprintf("%sOTLP_ENDPOINT: %v", prefix, err))
+	}
+	defer seen.stop()
+	server, err := compose(chosen, link, seen, stop)
 	if err != nil {
 		misconfigured(err.Error())
 	}
@@ -159,12 +164,13 @@ func serve(chosen *settings) error {
 }
 
 // compose puts the parts together.
-func compose(chosen *settings, link *grpc.ClientConn, stop <-chan struct{}) (*http.Server, error) {
+func compose(chosen *settings, link *grpc.ClientConn, seen *traces, stop <-chan struct{}) (*http.Server, error) {
 	ticketing := pb.NewTicketingServiceClient(link)
 	front := &front{
 		proxies: chosen.proxies,
 		origins: chosen.origins,
 		ready:   newReadiness(grpc_health_v1.NewHealthClient(link), stop),
+		traces:  seen,
 	}
 	rest, err := newREST(link, &watches{
 		client:   ticketing,

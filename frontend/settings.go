@@ -43,6 +43,8 @@ type settings struct {
 	signInKey        string
 	authIssuer       string
 	authAudience     string
+	otlpEndpoint     string
+	traceRatio       float64
 }
 
 type setting struct {
@@ -84,6 +86,8 @@ var table = []setting{
 		text(func(s *settings) *string { return &s.signInKey })},
 	{"AUTH_ISSUER", "", "iss of the tokens that SIGN_IN_KEY signs", text(func(s *settings) *string { return &s.authIssuer })},
 	{"AUTH_AUDIENCE", "", "their aud", text(func(s *settings) *string { return &s.authAudience })},
+	{"OTLP_ENDPOINT", "", "URL of an OTLP receiver by gRPC (http://127.0.0.1:4317), to which traces are sent; without it there are none", endpoint},
+	{"TRACE_RATIO", "0.01", "of all traces, how many are sent", ratio},
 	{"LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR",
 		func(s *settings, value string) (err error) { s.logLevel, err = levelOf(value); return }},
 }

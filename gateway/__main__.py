@@ -1,6 +1,5 @@
 """The composition root of the gateway: `python -m gateway`."""
 
-from functools import partial
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, model_validator
@@ -108,4 +107,4 @@ def compose(chosen: Settings) -> Process:
 
 
 if __name__ == "__main__":
-    run(partial(compose, settings.load(Settings)))
+    run("gateway", compose, settings.load(Settings))

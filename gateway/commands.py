@@ -6,6 +6,7 @@ from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from chassis import tracing
 from contract import ids, keys
 from ticketrush.messages.v1 import messages_pb2 as messages
 from ticketrush.v1 import ticketing_pb2 as pb
@@ -84,6 +85,7 @@ def _command(
     envelope.message_id = message_id = str(ids.command_id(subject, *body))
     envelope.subject_id = subject_id = str(subject)
     envelope.reply_to = reply_to
+    envelope.traceparent = tracing.traceparent()
     seconds, nanos = divmod(time.time_ns(), _NANOS_PER_S)
     envelope.occur_time.CopyFrom(Timestamp(seconds=seconds, nanos=nanos))
     return Command(routing_key, ids.shard_bits(subject), subject_id, message_id, envelope.SerializeToString())

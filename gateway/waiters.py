@@ -5,6 +5,7 @@ from typing import Final
 
 from prometheus_client import Gauge
 
+from chassis import tracing
 from chassis.errors import overloaded
 from gateway.commands import Command
 from ticketrush.messages.v1 import messages_pb2 as messages
@@ -56,6 +57,8 @@ class Waiters:
         if outcome.HasField("payment") and outcome.payment.state in _UNDECIDED:
             return
         _, waiters = self._by_command.get(envelope.command_id, (None, ()))
+        if waiters:
+            tracing.arrived("outcome", envelope)
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(outcome)

@@ -2,11 +2,13 @@
 
 import asyncio
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from pydantic import SecretStr
 
 from chassis import settings
+from chassis.census import PARKED, Censuses
 from chassis.consumer import Consumer
 from chassis.database import Database
 from chassis.guard import ByPeer
@@ -15,9 +17,11 @@ from chassis.paging import DEFAULT_SECRET, PageTokens
 from chassis.parking import Backstop, Parking
 from chassis.publisher import Publisher
 from chassis.run import Process, run
+from chassis.schema import Schema
 from chassis.soundness import Rounds
 from contract import access, keys
 from payments import consumers, invariants
+from payments.census import MONEY
 from payments.charger import Charger
 from payments.handlers import Handlers
 from payments.peers import Peers
@@ -49,6 +53,7 @@ def compose(chosen: Settings) -> Process:
     peers = Peers(
         reservations_address=chosen.reservations_address, provider_address=chosen.provider_address, tls=chosen.tls
     )
+    schema = Schema(database, NAME, Path(__file__).parent / "migrations")
     publisher = Publisher(
         chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name=NAME, shards=chosen.shards
     )
@@ -95,9 +100,10 @@ def compose(chosen: Settings) -> Process:
             "database": lambda: database.up,
             "broker": lambda: publisher.connected and charges.connected and refunds.connected,
         },
-        open=[database.open],
+        open=[database.open, schema.at_start],
         background=[
             database.run,
+            schema.run,
             publisher.run,
             outbox.run,
             charger.run,
@@ -107,6 +113,7 @@ def compose(chosen: Settings) -> Process:
             backstop.run,
             give_up_old_requests,
             Rounds(database, invariants.CHECKS).run,
+            Censuses(database, (PARKED, MONEY)).run,
         ],
         drain=[drain_consumers, drain_work, drain_messages],
         close=[peers.close, database.close],
@@ -114,4 +121,4 @@ def compose(chosen: Settings) -> Process:
 
 
 if __name__ == "__main__":
-    run(partial(compose, settings.load(Settings)))
+    run(NAME, compose, settings.load(Settings))

@@ -12,10 +12,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
+from chassis import tracing
 from chassis.database import Database
 from chassis.outbox import Outbox
 from contract import reasons
 from payments import backoff, domain, figures, messages, moves, processor, store
+from payments.causes import traced
 from payments.claims import HANDED_AGE_MAX_S, ClaimLoop
 from payments.domain import ChargeResult, Payment, Unanswered
 from payments.openings import OPEN_TIMEOUT_S, open_payments
@@ -65,6 +67,7 @@ class Charger:
 
     async def _begin(self, payments: list[Payment]) -> None:
         """Charges at once what was opened in an earlier attempt, and the others as soon as they are opened."""
+        payments = await traced(self._database, payments)
         for payment in payments:
             if payment.opened:
                 self.loop.start(payment, self._charge(payment))
@@ -77,23 +80,31 @@ class Charger:
                     self.loop.start(payment, self._recorder.record((payment, refused)))
 
     async def _charge(self, payment: Payment) -> None:
-        if domain.is_given_up(payment, datetime.now(UTC)):
-            result = await processor.give_up(self._peers, payment, reasons.PROVIDER_UNAVAILABLE)
-        else:
-            result = await processor.charge(self._peers, payment)
-        await self._recorder.record((payment, result))
+        with tracing.meeting("charge", [payment.traceparent]) as [traceparent]:
+            if traceparent:
+                payment = replace(payment, traceparent=traceparent)
+            if domain.is_given_up(payment, datetime.now(UTC)):
+                result = await processor.give_up(self._peers, payment, reasons.PROVIDER_UNAVAILABLE)
+            else:
+                result = await processor.charge(self._peers, payment)
+            await self._recorder.record((payment, result))
 
     async def _write(self, attempts: Sequence[Attempt]) -> None:
+        with tracing.meeting("record charges", [payment.traceparent for payment, _ in attempts]) as going_on:
+            await self._write_under(attempts, going_on)
+
+    async def _write_under(self, attempts: Sequence[Attempt], traceparents: Sequence[str]) -> None:
         now = datetime.now(UTC)
         decided: list[moves.Move] = []
         postponed: list[tuple[Payment, float]] = []
         async with self._database.transaction() as conn:
             locked = await store.lock(conn, [payment.payment_id for payment, _ in attempts])
-            for attempted, result in attempts:
+            for (attempted, result), traceparent in zip(attempts, traceparents, strict=True):
                 if isinstance(result, Unanswered):
                     postponed.append(_again(attempted))
                 elif payment := domain.settle_charge(locked[attempted.payment_id], attempted, result, now):
-                    decided.append((payment, messages.charge_fact(payment, payment.reply_to, payment.command_id)))
+                    fact = messages.charge_fact(payment, payment.reply_to, payment.command_id, traceparent)
+                    decided.append((payment, fact))
             written = await moves.write(conn, self._outbox, decided)
             if postponed:
                 await store.postpone(conn, postponed)
@@ -104,7 +115,7 @@ class Charger:
             self._tell_postponed(attempts, postponed)
 
     def _tell_postponed(self, attempts: Sequence[Attempt], postponed: Sequence[tuple[Payment, float]]) -> None:
-        figures.unanswered.labels("charges").inc(len(postponed))
+        figures.charges_unanswered.inc(len(postponed))
         problem = next(result.problem for _, result in attempts if isinstance(result, Unanswered))
         log.warning("%d payments to be charged again, the first: %s", len(postponed), problem)
         self.loop.look(min(delay_s for _, delay_s in postponed))

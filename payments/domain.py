@@ -63,6 +63,7 @@ class Payment:
     create_time: datetime
     state_time: datetime
     attempts: int
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class PaymentRequest:
     payment_method: str = field(repr=False)
     reply_to: str
     command_id: str
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ def begin(request: PaymentRequest, now: datetime) -> Payment:
         create_time=now,
         state_time=now,
         attempts=0,
+        traceparent=request.traceparent,
     )
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from chassis import tracing
 from chassis.attempts import Poison
 from chassis.outbox import Record
 from chassis.timestamps import timestamp_of
@@ -42,6 +43,7 @@ def read_payment_request(envelope: pb.Envelope) -> PaymentRequest:
         payment_method=command.payment_method,
         reply_to=envelope.reply_to.replace("\0", ""),
         command_id=str(_uuid("message_id", envelope.message_id)),
+        traceparent=tracing.about(envelope.subject_id),
     )
 
 
@@ -69,10 +71,10 @@ def payment_message(payment: Payment) -> ticketing_pb2.Payment:
     )
 
 
-def charge_fact(payment: Payment, reply_to: str, command_id: str) -> Record:
+def charge_fact(payment: Payment, reply_to: str, command_id: str, traceparent: str) -> Record:
     """What became of the charge, and whom to answer: approved (also when it was refunded since), or rejected."""
     message = payment_message(payment)
-    envelope = pb.Envelope(reply_to=reply_to, command_id=command_id)
+    envelope = pb.Envelope(reply_to=reply_to, command_id=command_id, traceparent=traceparent)
     if payment.state is PaymentState.REJECTED:
         envelope.payment_rejected.payment.CopyFrom(message)
         return _fact(payment, envelope, "rejected", keys.PAYMENT_REJECTED)
@@ -80,9 +82,10 @@ def charge_fact(payment: Payment, reply_to: str, command_id: str) -> Record:
     return _fact(payment, envelope, "approved", keys.PAYMENT_APPROVED)
 
 
-def refund_fact(payment: Payment) -> Record:
+def refund_fact(payment: Payment, traceparent: str = "") -> Record:
     """That the money has gone back."""
-    envelope = pb.Envelope(refund_completed=pb.RefundCompleted(payment=payment_message(payment)))
+    done = pb.RefundCompleted(payment=payment_message(payment))
+    envelope = pb.Envelope(refund_completed=done, traceparent=traceparent)
     return _fact(payment, envelope, "refunded", keys.REFUND_COMPLETED)
 
 
@@ -90,6 +93,9 @@ def step(payment: Payment, command: pb.Envelope) -> Record:
     """A step of the payment that nobody is told of, kept with the command that caused it; never with a card's token."""
     kept = pb.Envelope()
     kept.CopyFrom(command)
+    if traceparent := tracing.about(command.subject_id):
+        # Where payments itself goes on, whenever it does.
+        kept.traceparent = traceparent
     if kept.HasField("request_payment"):
         kept.request_payment.ClearField("payment_method")
     return Record(

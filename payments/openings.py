@@ -6,6 +6,7 @@ from typing import Final
 
 from grpc.aio import AioRpcError
 
+from chassis import tracing
 from payments.domain import Payment, Refused, Unanswered, open_for_charge
 from payments.peers import Peers
 from ticketrush.reservations.v1 import reservations_pb2 as pb
@@ -30,7 +31,8 @@ async def open_payments(peers: Peers, payments: Sequence[Payment]) -> list[Openi
         ]
     )
     try:
-        response = await peers.reservations.OpenPayments(request, timeout=OPEN_TIMEOUT_S)
+        with tracing.meeting("open payments", [payment.traceparent for payment in payments]):
+            response = await peers.reservations.OpenPayments(request, timeout=OPEN_TIMEOUT_S)
     except AioRpcError as error:
         unanswered = Unanswered(f"reservations: {error.code().name}: {error.details()}")
         return [(payment, unanswered) for payment in payments]

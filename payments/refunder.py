@@ -11,9 +11,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from chassis import tracing
 from chassis.database import Database, is_transient
 from chassis.outbox import Outbox
 from payments import backoff, domain, figures, messages, moves, processor, store
+from payments.causes import traced
 from payments.claims import ClaimLoop
 from payments.domain import Payment, Refunded, RefundRefused, RefundResult, Unanswered
 from payments.peers import Peers
@@ -62,24 +64,31 @@ class Refunder:
             await store.give_back(conn, payments)
 
     async def _begin(self, payments: list[Payment]) -> None:
-        for payment in payments:
+        for payment in await traced(self._database, payments):
             self.loop.start(payment, self._refund(payment))
 
     async def _refund(self, payment: Payment) -> None:
-        result = await processor.refund(self._peers, payment)
-        await self._recorder.record((payment, result))
+        with tracing.meeting("refund", [payment.traceparent]) as [traceparent]:
+            if traceparent:
+                payment = replace(payment, traceparent=traceparent)
+            result = await processor.refund(self._peers, payment)
+            await self._recorder.record((payment, result))
 
     async def _write(self, attempts: Sequence[Attempt]) -> None:
+        with tracing.meeting("record refunds", [payment.traceparent for payment, _ in attempts]) as going_on:
+            await self._write_under(attempts, going_on)
+
+    async def _write_under(self, attempts: Sequence[Attempt], traceparents: Sequence[str]) -> None:
         now = datetime.now(UTC)
         done: list[moves.Move] = []
         postponed: list[tuple[Payment, float]] = []
         async with self._database.transaction() as conn:
             locked = await store.lock(conn, [payment.payment_id for payment, _ in attempts])
-            for attempted, result in attempts:
+            for (attempted, result), traceparent in zip(attempts, traceparents, strict=True):
                 if not isinstance(result, Refunded):
                     postponed.append(_again(attempted, result))
                 elif payment := domain.settle_refund(locked[attempted.payment_id], now):
-                    done.append((payment, messages.refund_fact(payment)))
+                    done.append((payment, messages.refund_fact(payment, traceparent)))
             written = await moves.write(conn, self._outbox, done)
             if postponed:
                 await store.postpone(conn, postponed)
@@ -89,7 +98,7 @@ class Refunder:
             self._tell_postponed(attempts, postponed)
 
     def _tell_postponed(self, attempts: Sequence[Attempt], postponed: Sequence[tuple[Payment, float]]) -> None:
-        figures.unanswered.labels("refunds").inc(len(postponed))
+        figures.refunds_unanswered.inc(len(postponed))
         for payment, result in attempts:
             if isinstance(result, RefundRefused):
                 figures.refunds_refused.inc()

@@ -42,7 +42,9 @@ async def decide_repeats(conn: AsyncConnection, repeated: Sequence[tuple[pb.Enve
         elif payment.state is PaymentState.PENDING:
             waiting_calls[payment.payment_id] = (payment.payment_id, request.reply_to, request.command_id)
         else:
-            repeats.facts.append(messages.charge_fact(payment, request.reply_to, request.command_id))
+            repeats.facts.append(
+                messages.charge_fact(payment, request.reply_to, request.command_id, request.traceparent)
+            )
     if waiting_calls:
         await store.set_waiting_calls(conn, list(waiting_calls.values()))
     return repeats

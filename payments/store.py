@@ -223,6 +223,16 @@ async def insert_entries(conn: AsyncConnection, entries: Sequence[Entry]) -> Non
     )
 
 
+async def last_steps(conn: AsyncConnection, payment_ids: Sequence[UUID]) -> dict[UUID, bytes]:
+    """Of each payment the last message that history has, serialised: the command or the fact of its last step."""
+    cursor = await conn.execute(
+        """SELECT DISTINCT ON (subject_id) subject_id, envelope FROM history
+           WHERE subject_id = ANY(%s::uuid[]) ORDER BY subject_id, subject_version DESC""",
+        (list(payment_ids),),
+    )
+    return dict(await cursor.fetchall())
+
+
 async def said_facts(conn: AsyncConnection, payment_ids: Sequence[UUID]) -> list[SaidFact]:
     """The last fact said about each payment; those about which nothing was said are left out."""
     cursor = await conn.execute(

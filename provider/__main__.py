@@ -1,6 +1,5 @@
 """The composition root of the provider: `python -m provider`."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -44,4 +43,4 @@ def compose(chosen: Settings) -> Process:
 
 
 if __name__ == "__main__":
-    run(partial(compose, settings.load(Settings)))
+    run("provider", compose, settings.load(Settings))

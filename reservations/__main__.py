@@ -1,7 +1,7 @@
 """The composition root of reservations: `python -m reservations`."""
 
 from collections.abc import Sequence
-from functools import partial
+from pathlib import Path
 
 import grpc
 
@@ -14,6 +14,7 @@ from chassis.paging import PageTokens
 from chassis.parking import Backstop, Parking
 from chassis.publisher import Publisher
 from chassis.run import Process, run
+from chassis.schema import Schema
 from chassis.server import add_part
 from contract import access
 from contract.keys import EXCHANGE, REQUIRED
@@ -54,6 +55,7 @@ class Settings(settings.Settings):
 def compose(chosen: Settings) -> Process:
     """The parts of the service, put together."""
     database = Database(chosen.database_url, schema=NAME, application=NAME)
+    schema = Schema(database, NAME, Path(__file__).parent / "migrations")
     publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME, shards=chosen.shards)
     outbox = Outbox(database, publisher)
     parking = Parking(database)
@@ -89,12 +91,19 @@ def compose(chosen: Settings) -> Process:
             "database": lambda: database.up,
             "broker": lambda: publisher.connected and all(consumer.connected for consumer in consumers),
         },
-        open=[database.open],
-        background=[database.run, publisher.run, outbox.run, backstop.run, *(consumer.run for consumer in consumers)],
+        open=[database.open, schema.at_start],
+        background=[
+            database.run,
+            schema.run,
+            publisher.run,
+            outbox.run,
+            backstop.run,
+            *(consumer.run for consumer in consumers),
+        ],
         drain=[*(consumer.drain for consumer in consumers), outbox.drain, publisher.drain],
         close=[database.close],
     )
 
 
 if __name__ == "__main__":
-    run(partial(compose, settings.load(Settings)))
+    run(NAME, compose, settings.load(Settings))

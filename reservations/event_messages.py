@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from chassis import tracing
 from chassis.outbox import Record
 from chassis.timestamps import datetime_of, timestamp_of
 from contract import ids, keys
@@ -83,6 +84,7 @@ def event_updated(event: CatalogEvent, kind: str, *, tickets_changed: bool) -> R
         occur_time=_timestamp(datetime.now(UTC)),
         subject_id=str(event.event_id),
         subject_version=event.version,
+        traceparent=tracing.traceparent(),
         event_updated=msg.EventUpdated(event=event_message(event), tickets_changed=tickets_changed),
     )
     return Record(

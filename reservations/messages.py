@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from uuid import UUID
 
+from chassis import tracing
 from chassis.consumer import Poison
 from chassis.outbox import Record
 from chassis.timestamps import datetime_of, timestamp_of
@@ -89,6 +90,7 @@ def _fact(step: Step) -> Record:
         occur_time=timestamp_of(step.occur_time),
         subject_id=str(subject_id),
         subject_version=version,
+        traceparent=tracing.about(str(subject_id)),
     )
     getattr(envelope, payload).reservation.CopyFrom(reservation_message(step.reservation, step.tickets))
     return Record(
@@ -109,6 +111,7 @@ def refund_request(reservation_id: UUID, credit: Credit, cause: StepKind, now: d
         message_id=str(message_id),
         occur_time=timestamp_of(now),
         subject_id=str(credit.payment_id),
+        traceparent=tracing.about(str(reservation_id)),
         request_refund=msg.RequestRefund(
             payment_id=str(credit.payment_id),
             reservation_id=str(reservation_id),

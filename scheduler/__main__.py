@@ -1,20 +1,24 @@
 """The composition root of the scheduler: `python -m scheduler`."""
 
-from functools import partial
+from pathlib import Path
 
+import reservations
 from chassis import settings
+from chassis.census import PARKED, Censuses
 from chassis.channels import dial
 from chassis.database import Database
 from chassis.guard import ByPeer
 from chassis.outbox import Outbox
 from chassis.publisher import Publisher
 from chassis.run import Process, run
+from chassis.schema import Schema
 from chassis.soundness import Rounds
 from contract import access
 from contract.keys import EXCHANGE, REQUIRED
 from reservations.handlers.desk import Desk
 from reservations.handlers.sweeps import Sweeps
 from reservations.store import invariants
+from reservations.store.census import HOLDS, TICKETS
 from scheduler.jobs import Jobs
 from ticketrush.payments.v1.payments_pb2_grpc import PaymentsServiceStub
 
@@ -36,6 +40,7 @@ class Settings(settings.Settings):
 def compose(chosen: Settings) -> Process:
     """The parts of the service, put together."""
     database = Database(chosen.database_url, schema=SCHEMA, application=NAME, connections_max=CONNECTIONS_MAX)
+    schema = Schema(database, SCHEMA, Path(reservations.__file__).parent / "migrations")
     publisher = Publisher(
         chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME, passive=True, shards=chosen.shards
     )
@@ -49,12 +54,19 @@ def compose(chosen: Settings) -> Process:
         register=lambda _server: (),
         guard=ByPeer(access.PEERS_BY_METHOD, access.OPEN, has_names=chosen.tls is not None),
         checks={"database": lambda: database.up, "broker": lambda: publisher.connected},
-        open=[database.open, jobs.start],
-        background=[database.run, publisher.run, outbox.run, Rounds(database, invariants.CHECKS).run],
+        open=[database.open, schema.at_start, jobs.start],
+        background=[
+            database.run,
+            schema.run,
+            publisher.run,
+            outbox.run,
+            Rounds(database, invariants.CHECKS).run,
+            Censuses(database, (PARKED, HOLDS, TICKETS)).run,
+        ],
         drain=[jobs.drain, outbox.drain, publisher.drain],
         close=[database.close, channel.close],
     )
 
 
 if __name__ == "__main__":
-    run(partial(compose, settings.load(Settings)))
+    run(NAME, compose, settings.load(Settings))

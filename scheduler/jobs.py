@@ -33,7 +33,11 @@ called_off = Counter("ticketrush_reservations_called_off", "Reservations cancell
 asked_again = Counter(
     "ticketrush_outcomes_asked_again", "Outcomes that were missing and were asked for again.", ("kind",)
 )
-failed = Counter("ticketrush_job_failures", "Runs of a job that failed; the next tick tries again.", ("job",))
+# Not `job`: that is Prometheus's own word for what it asks.
+failed = Counter("ticketrush_job_failures", "Runs of a job that failed; the next tick tries again.", ("job_name",))
+succeeded = Gauge(
+    "ticketrush_job_last_success_time_seconds", "When a batch of a job last succeeded, Unix time.", ("job_name",)
+)
 expiry_lag = Gauge(
     "ticketrush_expiry_lag_seconds", "How long the longest overdue hold is over its time; 0 without any."
 )
@@ -65,6 +69,10 @@ class Jobs:
             (self.reconcile_refunds, RECONCILE_INTERVAL_S),
         )
         for job, interval_s in table:
+            # Shown before they first count: what begins at 1 has not risen, to those who ask what has.
+            failed.labels(job.__name__)
+            # Until then as if at the start, so that a job which never succeeds is seen, too.
+            succeeded.labels(job.__name__).set_to_current_time()
             self._scheduler.add_job(job, "interval", seconds=interval_s, next_run_time=datetime.now(UTC))
         self._scheduler.start()
 
@@ -97,8 +105,10 @@ class Jobs:
         self._running += 1
         self._idle.clear()
         try:
-            while await batch() >= full and not self._stopping:
-                pass
+            more = True
+            while more:
+                more = await batch() >= full and not self._stopping
+                succeeded.labels(job).set_to_current_time()
         except (psycopg.Error, PoolTimeout, TooManyRequests, AioRpcError, Superseded) as error:
             failed.labels(job).inc()
             log.warning("%s: will be tried again at the next tick: %s", job, error)

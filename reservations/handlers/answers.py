@@ -1,5 +1,6 @@
 """Answers to the calls that wait at a gateway, sent straight to its reply queue after the commit."""
 
+from chassis import tracing
 from chassis.publisher import Publisher
 from ticketrush.messages.v1.messages_pb2 import Envelope, Outcome
 from ticketrush.v1 import ticketing_pb2 as pb
@@ -25,6 +26,7 @@ class Answers:
                 message_id=asked.message_id,
                 subject_id=asked.subject_id,
                 command_id=asked.command_id or asked.message_id,
+                traceparent=tracing.about(asked.subject_id),
                 outcome=Outcome(reservation=reservation, payment=payment, refuse_reason=refuse_reason),
             )
             self._publisher.send_outcome(asked.reply_to, outcome.SerializeToString())

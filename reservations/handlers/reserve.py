@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from prometheus_client import Counter as Figure
+
 from chassis.consumer import Failure, Poison
 from contract import reasons
 from reservations.domain.holds import ReserveTickets, Section, reserve
@@ -22,6 +24,12 @@ SECTION_SLACK = 200
 SECTION_MAX = 2_000
 """Tickets of a section that one decision looks at; neighbours further back are not sought."""
 _NOTHING = Section()
+
+_decided = Figure(
+    "ticketrush_reservations_decided",
+    "Reserve commands decided, by the state they led to or the reason why not.",
+    ("outcome",),
+)
 
 
 @dataclass
@@ -69,6 +77,7 @@ class ReserveHandler:
         if not commands:
             return []
         batch = await self._desk.decide(lambda conn, books: _decide(conn, _Batch(commands, waiting, books)))
+        _count(batch)
         await self._answer(batch, asked)
         return batch.undecided
 
@@ -89,6 +98,12 @@ class ReserveHandler:
         async with self._desk.database.transaction() as conn:
             found = await reads.reservations(conn, reservation_ids)
         return {key: reservation_message(reservation, tickets) for key, (reservation, tickets) in found.items()}
+
+
+def _count(batch: _Batch) -> None:
+    outcomes = Counter(step.reservation.reject_reason or step.reservation.state for step in batch.books.steps)
+    for outcome, count in outcomes.items():
+        _decided.labels(outcome).inc(count)
 
 
 async def _decide(conn: store.Connection, batch: _Batch) -> _Batch:
@@ -115,11 +130,16 @@ async def _decide(conn: store.Connection, batch: _Batch) -> _Batch:
 async def _without_known(conn: store.Connection, batch: _Batch) -> list[ReserveTickets]:
     known = await store.requests_known(conn, {(command.buyer_id, command.request_id) for command in batch.commands})
     new: list[ReserveTickets] = []
+    claimed: set[UUID] = set()
     for command in batch.commands:
         request = (command.buyer_id, command.request_id)
         decided_under = known.get(request)
-        if decided_under is None:
+        if decided_under is None and command.reservation_id in claimed:
+            # Another request under the same id: alone, it meets what has been decided.
+            batch.undecided.append(command)
+        elif decided_under is None:
             known[request] = (command.reservation_id, command.command_id)
+            claimed.add(command.reservation_id)
             new.append(command)
         elif decided_under == (command.reservation_id, command.command_id):
             batch.known[command.command_id] = command.reservation_id

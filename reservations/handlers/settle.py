@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from chassis import tracing
 from chassis.consumer import Failure, Poison
 from contract import reasons
 from reservations.domain import holds, money
@@ -73,6 +74,10 @@ class SettleHandler:
         return failures
 
     async def _take(self, matters: Sequence[Matter]) -> list[Failure]:
+        for matter in matters:
+            # What money does is told of its reservation.
+            tracing.concerns(matter.envelope, str(matter.reservation_id))
+
         async def decision(conn: store.Connection, books: Books) -> tuple[Books, list[str], list[Failure]]:
             await store.lock_reservations(conn, books, {matter.reservation_id for matter in matters})
             await store.lock_what_they_hold(conn, books)

@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
+from prometheus_client import REGISTRY
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from yarl import URL
 
-from chassis import database
+from chassis import database, pooling
 from chassis.database import Database, is_database_down
 from tests.chassis.broker import running, until
 from tests.chassis.proxy import Proxy, proxy
@@ -72,6 +73,36 @@ async def test_one_silent_connection_is_enough_to_give_up_those_that_died_with_i
         await until(lambda: distant.up)
         await asyncio.gather(*(nap(distant) for _ in range(4)))
     assert sum("silent" in record.message for record in caplog.records) == 1
+
+
+async def test_the_metrics_tell_of_transactions_and_of_those_that_wait(database_url: str) -> None:
+    database = Database(database_url, schema="public", application="test", connections_max=2)
+    await database.open()
+
+    def shown(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(f"ticketrush_database_{name}", labels) or 0
+
+    counted, waited = shown("transaction_seconds_count"), shown("wait_seconds_total")
+    async with database.transaction(), database.transaction():
+        waiting = asyncio.create_task(nap(database))
+        await until(lambda: database.pool.get_stats()["requests_waiting"] == 1)
+        pooling.show(database.pool.pop_stats())
+        assert shown("waiting_transactions") == 1
+        assert shown("connections", state="busy") == 2
+    await waiting
+    async with running(database.run()):
+        await until(lambda: shown("waiting_transactions") == 0 and shown("wait_seconds_total") > waited)
+    assert shown("connections_max") == 2
+    assert shown("transaction_seconds_count") == counted + 3
+    with pytest.raises(psycopg.Error):
+        await _fails(database)
+    assert shown("transaction_seconds_count") == counted + 3
+    await database.close()
+
+
+async def _fails(database: Database) -> None:
+    async with database.transaction() as conn:
+        await conn.execute("SELECT 1 / 0")
 
 
 async def nap(database: Database) -> None:

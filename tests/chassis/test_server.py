@@ -4,14 +4,17 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import REGISTRY
 
 from chassis.channels import dial
 from chassis.server import Health, build
+from tests.chassis.broker import running, until
 from tests.e2e.office import Refusal, refusal
 
 # Beyond the number from which gRPC itself ends every call that it cannot hand over at once.
@@ -53,6 +56,23 @@ async def test_health_lists_what_there_is() -> None:
     assert {name: found.status for name, found in listed.statuses.items()} == dict.fromkeys(
         ("", "tickets"), health_pb2.HealthCheckResponse.NOT_SERVING
     )
+
+
+async def test_the_metrics_say_what_health_says_and_whom_it_waits_for() -> None:
+    there = {"broker": True, "database": False}
+    health = Health({name: partial(there.__getitem__, name) for name in there})
+
+    def shown() -> tuple[float | None, ...]:
+        serving = REGISTRY.get_sample_value("ticketrush_serving")
+        return (serving, *(REGISTRY.get_sample_value("ticketrush_dependency_up", {"dependency": one}) for one in there))
+
+    await health.begin([])
+    async with running(health.run()):
+        await until(lambda: shown() == (0, 1, 0))
+        there["database"] = True
+        await until(lambda: shown() == (1, 1, 1))
+    await health.stop()
+    assert shown()[0] == 0
 
 
 async def test_what_is_no_request_of_grpcs_own_services_is_refused_as_any_other(

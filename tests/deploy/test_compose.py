@@ -42,6 +42,9 @@ COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
 PARTS: dict[str, dict[str, Any]] = COMPOSE["services"]
 BY_NAME = {service.name: service for service in SERVICES}
 ISSUER = "/etc/ticketrush/issuer"
+OBSERVERS = {"prometheus", "grafana", "jaeger", "postgres-exporter"}
+# Off until somebody says where, and then all of them: a stack on one machine is looked at.
+TRACES = {"TICKETRUSH_OTLP_ENDPOINT": "", "TICKETRUSH_TRACE_RATIO": "1"}
 CONDITIONS = dict.fromkeys((MIGRATE, CERTIFICATES), "service_completed_successfully")
 
 each_service = pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
@@ -74,7 +77,15 @@ def facts() -> dict[str, str]:
 
 
 def test_it_runs_the_servers_the_services_the_http_front_and_two_jobs() -> None:
-    assert PARTS.keys() == {server.name for server in SERVERS} | {MIGRATE, CERTIFICATES, FRONTEND.name} | BY_NAME.keys()
+    always = {name for name, part in PARTS.items() if "profiles" not in part}
+    assert always == {server.name for server in SERVERS} | {MIGRATE, CERTIFICATES, FRONTEND.name} | BY_NAME.keys()
+
+
+def test_who_looks_on_comes_only_when_asked_for_and_is_published_on_loopback_alone() -> None:
+    assert {name for name, part in PARTS.items() if part.get("profiles") == ["obs"]} == OBSERVERS
+    assert PARTS.keys() - OBSERVERS == {name for name, part in PARTS.items() if "profiles" not in part}
+    ports = [resolved(port) for name in sorted(OBSERVERS) for port in PARTS[name].get("ports", [])]
+    assert ports == [f"{LOOPBACK}:3000:3000", f"{LOOPBACK}:16686:16686", f"{LOOPBACK}:9090:9090"]
 
 
 @each_service
@@ -86,7 +97,7 @@ def test_a_service_has_the_settings_of_the_table(service: Service) -> None:
     written = {name: resolved(value) for name, value in PARTS[service.name]["environment"].items()}
     # Docker publishes the port on loopback alone, as another test says.
     open_port = {"TICKETRUSH_PUBLIC_PLAINTEXT": "yes"} if service.is_public else {}
-    assert written == settings(service, facts() | listening) | open_port
+    assert written == settings(service, facts() | listening) | open_port | TRACES
 
 
 @each_service
@@ -117,7 +128,7 @@ def test_the_http_front_is_what_it_is_locally_without_the_sign_in_and_may_write_
     local = settings(FRONTEND, {fact: fact for fact in known})
     signing = {f"TICKETRUSH_{name}" for name in ("SIGN_IN_KEY", "AUTH_ISSUER", "AUTH_AUDIENCE")}
     here = {"TICKETRUSH_TOKEN", "TICKETRUSH_GATEWAY_PLAINTEXT", "TICKETRUSH_PUBLIC_PLAINTEXT"}
-    assert part["environment"].keys() == local.keys() - signing - {"TICKETRUSH_TOKEN_FILE"} | here
+    assert part["environment"].keys() == local.keys() - signing - {"TICKETRUSH_TOKEN_FILE"} | here | TRACES.keys()
     assert part["environment"]["TICKETRUSH_GATEWAY_ADDRESS"] == f"gateway:{BY_NAME['gateway'].port}"
     assert part["environment"]["TICKETRUSH_LISTEN_ADDRESS"] == f"0.0.0.0:{FRONTEND.port}"
     assert list(map(resolved, part["ports"])) == [
@@ -143,11 +154,30 @@ def test_the_token_of_the_http_front_is_kept_in_env_while_it_lasts(docker: Path)
 
 def test_the_gateway_reads_the_public_part_of_the_local_issuer_and_nothing_else_of_the_run_directory() -> None:
     public = issuer.Issuer(Path(".run") / "issuer").public_folder
-    from_here = [volume for part in PARTS.values() for volume in part.get("volumes", []) if volume.startswith(".")]
+    parts = {name: part for name, part in PARTS.items() if name not in OBSERVERS}
+    from_here = [volume for part in parts.values() for volume in part.get("volumes", []) if volume.startswith(".")]
     assert from_here == [f"./{public}:{ISSUER}:ro"]
     assert from_here[0] in PARTS["gateway"]["volumes"]
-    mounted = [volume for name, part in PARTS.items() for volume in part.get("volumes", []) if name != "gateway"]
+    mounted = [volume for name, part in parts.items() for volume in part.get("volumes", []) if name != "gateway"]
     assert not [volume for volume in mounted if volume.startswith(".")]
+
+
+def test_who_looks_on_reads_files_of_the_repository_that_are_there_and_may_not_change_them() -> None:
+    volumes = [volume for name in OBSERVERS for volume in PARTS[name].get("volumes", []) if volume.startswith(".")]
+    assert len(volumes) == 5
+    for volume in volumes:
+        source, _, mode = volume.split(":")
+        assert source.startswith("./deploy/observability/")
+        assert (ROOT / source).exists()
+        assert mode == "ro"
+
+
+def test_grafana_lets_anybody_look_and_nobody_in() -> None:
+    settings_of_grafana = PARTS["grafana"]["environment"]
+    assert settings_of_grafana["GF_AUTH_ANONYMOUS_ENABLED"] == "true"
+    assert "GF_AUTH_ANONYMOUS_ORG_ROLE" not in settings_of_grafana  # Viewer by default
+    assert settings_of_grafana["GF_AUTH_BASIC_ENABLED"] == "false"
+    assert settings_of_grafana["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
 
 
 def test_the_servers_are_published_on_loopback_alone_with_the_ports_of_the_table() -> None:
@@ -191,6 +221,8 @@ def test_images_are_pinned_and_ours_is_built_once_for_all() -> None:
     assert ours == {"ticketrush:local"}
     for server in SERVERS:
         assert re.fullmatch(r"\w+:\d+\.\d+(\.\d+)?-\w+", PARTS[server.name]["image"])
+    for name in OBSERVERS:
+        assert re.fullmatch(r"\w+/[\w-]+:v?\d+\.\d+\.\d+", PARTS[name]["image"])
 
 
 def test_every_part_has_time_to_stop_and_keeps_its_data_in_a_volume() -> None:
@@ -198,7 +230,7 @@ def test_every_part_has_time_to_stop_and_keeps_its_data_in_a_volume() -> None:
     mounted = {volume.partition(":")[0] for part in PARTS.values() for volume in part.get("volumes", [])}
     kept = {volume for volume in mounted if not volume.startswith("./")}
     assert kept == COMPOSE["volumes"].keys()
-    assert kept == {"postgres", "rabbitmq", "provider", "tls"} | {f"tls-{name}" for name in BY_NAME}
+    assert kept == {"postgres", "rabbitmq", "provider", "tls", "prometheus"} | {f"tls-{name}" for name in BY_NAME}
 
 
 def test_the_example_of_env_names_every_variable_that_must_be_set() -> None:

@@ -19,6 +19,7 @@ MONITORING: Final = "monitoring/"
 DATABASE_PORT: Final = 5432
 BROKER_PORT: Final = 5671
 MANAGEMENT_PORT: Final = 15671
+TRACES_PORT: Final = 4317
 
 
 class Arrow(NamedTuple):
@@ -111,8 +112,9 @@ def test_all_is_refused_that_is_not_allowed(base: Sequence[Object]) -> None:
 def test_what_is_let_out_are_the_arrows(base: Sequence[Object]) -> None:
     out, _ = allowed(base)
     beside = {Arrow(EVERY_POD, NAMES, 53), Arrow(DATABASE, ANYBODY, 443), Arrow(DATABASE, ANYBODY, 6443)}
+    traced = {Arrow(OURS, MONITORING, TRACES_PORT)}
     # Where an adapter of a card processor goes is not known here.
-    assert out == arrows() | servers_own() | beside
+    assert out == arrows() | servers_own() | beside | traced
 
 
 def test_what_is_let_in_are_the_arrows_buyers_and_those_who_measure(base: Sequence[Object]) -> None:

@@ -19,7 +19,7 @@ from tests.proof.guards_against_garbage import GARBAGE
 from tests.proof.guards_at_the_doors import DOORS
 from tests.proof.guards_between_processes import ADMISSION, CLOCK, MESSAGES, PAYMENTS
 from tests.proof.guards_in_reservations import DATABASE, TICKETS_AND_MONEY
-from tests.proof.guards_of_data import PEOPLE, RIGHTS
+from tests.proof.guards_of_data import PAST, PEOPLE, RIGHTS
 from tests.proof.guards_of_limits import LIMITS
 from tests.proof.guards_of_links import LINKS
 from tests.proof.guards_of_shards import SHARDS
@@ -36,6 +36,7 @@ GUARDS: Final = (
     *DOORS,
     *LINKS,
     *RIGHTS,
+    *PAST,
     *PEOPLE,
     *GARBAGE,
     *CLUSTER,

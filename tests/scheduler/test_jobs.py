@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import grpc
+import psycopg
+from prometheus_client import REGISTRY
 
 from chassis.interceptor import Context
 from chassis.server import Health, build
@@ -95,6 +97,27 @@ async def test_stopping_does_not_wait_for_a_backlog(shop: Shop) -> None:  # noqa
     endless = Endless(shop.one.sweeps._desk)
     async with ticking(endless):
         await until(lambda: endless.batches > 2 * SWEEPS_AT_ONCE)
+
+
+async def test_a_job_that_succeeds_says_when_and_one_that_fails_is_counted(shop: Shop) -> None:  # noqa: F811
+    class Broken(Sweeps):
+        """Cancels nothing: the database refuses."""
+
+        async def call_off(self) -> int:
+            raise psycopg.OperationalError("refused")
+
+    def shown(name: str, job: str) -> float:
+        value = REGISTRY.get_sample_value(f"ticketrush_job_{name}", {"job_name": job})
+        assert value is not None, f"{job} is not shown before it first counts"
+        return value
+
+    async with ticking(Broken(shop.one.sweeps._desk)):
+        swept, called_off = (
+            shown("last_success_time_seconds", job) for job in ("release_due_holds", "call_off_events")
+        )
+        await until(lambda: shown("last_success_time_seconds", "release_due_holds") > swept)
+        await until(lambda: shown("failures_total", "call_off_events") > 0)
+        assert shown("last_success_time_seconds", "call_off_events") == called_off
 
 
 async def test_payments_are_asked_for_outcomes_that_are_missing(shop: Shop) -> None:  # noqa: F811

@@ -1,0 +1,104 @@
+"""Debian's Prometheus, at work on the pages of a stack of ours and of its servers."""
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from deploy.ports import Ports
+from deploy.services import LOOPBACK, PROCESSES
+from deploy.stack import Stack
+from tests.debian import program
+from tests.e2e.office import eventually
+from tests.observability.rules import SCRAPES, hurried, load
+from tests.observability.running import running
+
+ANSWER_TIMEOUT_S: Final = 10
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Where RabbitMQ shows its numbers, and the one virtual host that is looked at."""
+
+    metrics_address: str
+    vhost: str
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """One that answers."""
+
+    client: httpx.AsyncClient
+
+    async def query(self, expr: str) -> list[Any]:
+        """The series that an expression gives now."""
+        answer = await self.client.get("/api/v1/query", params={"query": expr})
+        answer.raise_for_status()
+        found: list[Any] = answer.json()["data"]["result"]
+        return found
+
+    async def numbers(self, expr: str) -> list[float]:
+        """What is behind an expression now; what is no number (0/0) is nothing."""
+        values = [float(series["value"][1]) for series in await self.query(expr)]
+        return [value for value in values if not math.isnan(value)]
+
+    async def rules(self) -> list[Any]:
+        """Every rule as it was last evaluated."""
+        answer = await self.client.get("/api/v1/rules")
+        answer.raise_for_status()
+        return [rule for group in answer.json()["data"]["groups"] for rule in group["rules"]]
+
+    async def firing(self) -> set[str]:
+        """The alerts that fire now."""
+        return {series["metric"]["alertname"] for series in await self.query('ALERTS{alertstate="firing"}')}
+
+
+def configuration(stack: Stack, rules: Path, broker: Broker, database: str) -> Mapping[str, Any]:
+    """Ours, asking this stack, once a second; `database` is the address of its exporter."""
+    written = load(SCRAPES)
+    pages = {service.name: stack.env[service.metrics_address] for service in PROCESSES}
+    pages |= {"rabbitmq": broker.metrics_address, "rabbitmq-queues": broker.metrics_address, "postgres": database}
+    jobs = [job | {"static_configs": [{"targets": [pages[job["job_name"]]]}]} for job in written["scrape_configs"]]
+    assert len(jobs) == len(pages)
+    queues = next(job for job in jobs if job["job_name"] == "rabbitmq-queues")
+    queues["params"] = queues["params"] | {"vhost": [broker.vhost]}
+    often = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    return {"global": often, "rule_files": [str(rules)], "scrape_configs": jobs}
+
+
+@asynccontextmanager
+async def looking_at(
+    stack: Stack, folder: Path, *, broker: Broker, database: str, hurry: int = 1
+) -> AsyncIterator[Prometheus]:
+    """A Prometheus of its own, with its data in the folder. Its rules are ours, `hurry` times as quick."""
+    config, rules, log = folder / "prometheus.yml", folder / "alerts.yml", folder / "prometheus.log"
+    rules.write_text(hurried(hurry))
+    config.write_text(json.dumps(configuration(stack, rules, broker, database)))
+    address = f"{LOOPBACK}:{Ports(folder).settle(['prometheus'], [])['prometheus']}"
+    binary = await asyncio.to_thread(program, "prometheus", "prometheus")
+    command = [
+        binary,
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address={address}",
+    ]
+    async with (
+        running(command, log) as process,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=ANSWER_TIMEOUT_S, trust_env=False) as client,
+    ):
+
+        async def is_ready() -> bool:
+            assert process.returncode is None, log.read_text()
+            try:
+                return (await client.get("/-/ready")).is_success
+            except httpx.TransportError:
+                return False
+
+        await eventually(is_ready, lambda: f"Prometheus is not ready:\n{log.read_text()}")
+        yield Prometheus(client)
