@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,7 +71,11 @@ def orphan(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """What looks like the PostgreSQL of a Patroni that was killed."""
     data = tmp_path / "postgres-a" / "data"
     data.mkdir(parents=True)
-    with subprocess.Popen(["sleep", "60"], cwd=data) as process:
+    # Whoever starts us in the background has SIGINT ignored, and whom we start inherits that.
+    program = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program], cwd=data, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
         (data / "postmaster.pid").write_text(f"{process.pid}\n{data}\n")
         yield process
         process.kill()
