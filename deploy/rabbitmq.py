@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -172,18 +171,11 @@ def _registration(queue: str) -> bytes:
 
 
 def start_epmd(epmd: Process, home: Path, port: int) -> None:
-    """Starts it if none listens there, because a node that finds none starts one that outlives it."""
-    if epmd.pid is None and not accepts(port):
+    """Starts it if it does not run: a node starts none of its own."""
+    if epmd.pid is None:
         binary = shutil.which("epmd") or "/usr/lib/erlang/bin/epmd"
         epmd.start([binary], _environment_of_epmd(home, port), directory=home)
         wait_until(lambda: epmd.pid is None or accepts(port), _EPMD_DEADLINE_S)
-
-
-def stop_epmd(home: Path, port: int) -> None:
-    """Ends whichever listens there, once no node needs it."""
-    binary = shutil.which("epmd") or "/usr/lib/erlang/bin/epmd"
-    environment = _environment_of_epmd(home, port)
-    subprocess.run([binary, "-kill"], env=environment, capture_output=True, timeout=_EPMD_DEADLINE_S, check=False)
 
 
 def _environment_of_epmd(home: Path, port: int) -> dict[str, str]:
@@ -200,6 +192,8 @@ def _environment_of_epmd(home: Path, port: int) -> dict[str, str]:
 def _environment(home: Path, log: Path, ports: Mapping[str, int], name: str) -> dict[str, str]:
     return _environment_of_epmd(home, ports["epmd"]) | {
         "ERL_CRASH_DUMP_SECONDS": "0",
+        # A node that misses epmd would start one that outlives it, and holds the port of the one that we start again.
+        "ERL_ZFLAGS": "-start_epmd false",
         "RABBITMQ_NODENAME": full_name(name),
         "RABBITMQ_DIST_PORT": str(ports["rabbitmq_distribution"]),
         "RABBITMQ_CONF_ENV_FILE": str(home / "environment"),

@@ -17,9 +17,8 @@ from deploy.ha.balancer import Balancer
 from deploy.ha.etcd import Etcd
 from deploy.ha.patroni import Patroni
 from deploy.ha.table import BALANCERS, BROKERS, DATABASES, EPMD, ETCDS, SERVERS, door
-from deploy.ports import accepts
 from deploy.process import Process, wait_until
-from deploy.rabbitmq import STOP_DEADLINE_S, RabbitMQ, start_epmd, stop_epmd
+from deploy.rabbitmq import STOP_DEADLINE_S, RabbitMQ, start_epmd
 from deploy.servers import Server, bring_up
 
 # Drawn once, beside the passwords of every stack.
@@ -92,11 +91,9 @@ class Servers:
                 self._stop(name)
 
     def runs(self, name: str) -> bool:
-        """Whether anything of it does: a PostgreSQL outlives its Patroni, and brokers that miss epmd start another."""
+        """Whether anything of it does: a PostgreSQL outlives its Patroni."""
         if self.process(name).pid is not None:
             return True
-        if name == EPMD:
-            return any(self.process(broker).pid for broker in BROKERS) and accepts(self.ports.get(EPMD, 0))
         return name in DATABASES and patroni.postmaster(self.run_dir, name) is not None
 
     def _stop(self, name: str) -> None:
@@ -104,9 +101,6 @@ class Servers:
         in_time = self.process(name).pid is None or self.process(name).stop(deadline_s)
         if name in DATABASES:
             patroni.stop(self.run_dir, name)
-        if name == EPMD and accepts(self.ports[EPMD]):
-            # One that a broker has started.
-            stop_epmd(self.run_dir / EPMD, self.ports[EPMD])
         self.say(f"{name} stopped" if in_time else f"{name} did not stop within {deadline_s:.0f} s and was killed")
 
     def kill(self, name: str) -> None:

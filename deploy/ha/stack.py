@@ -22,7 +22,6 @@ from deploy.ha.table import (
     BROKERS,
     CALLED,
     DOORS,
-    EPMD,
     INSTANCES,
     NAMES,
     SERVERS,
@@ -173,7 +172,6 @@ class HaStack:
             return
         with locked(self.run_dir, self._say):
             self._stop_services(NAMES)
-            self.servers.stop([EPMD])
             for name in reversed(SERVERS):
                 # Their good order takes seconds, for data that is thrown away here.
                 self.servers.kill(name)

@@ -121,6 +121,12 @@ def test_brokers_of_a_cluster_name_each_other_and_a_single_one_names_nobody(tmp_
         assert ("pause_minority" in text) == bool(peers)
 
 
+def test_a_broker_that_misses_epmd_starts_none_of_its_own(tmp_path: Path) -> None:
+    # It would hold the port of the one that is started again, and the others would not be found there.
+    ports = {"epmd": 1, "rabbitmq_distribution": 2}
+    assert rabbitmq._environment(tmp_path, tmp_path / "log", ports, "broker-1")["ERL_ZFLAGS"] == "-start_epmd false"
+
+
 def test_whom_a_service_calls_has_a_door_or_is_there_once() -> None:
     called = {
         setting.removesuffix("_ADDRESS").lower()

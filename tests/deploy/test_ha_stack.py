@@ -1,11 +1,10 @@
 """What the stack of several says of itself, and how it ends what outlives those that started it."""
 
 import os
-import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +15,6 @@ from deploy import postgres
 from deploy.ha import brokers, patroni, table
 from deploy.ha.stack import HaStack, is_of_several
 from deploy.ports import Ports
-from deploy.process import Process
 from deploy.services import BROKER_USERS, LOOPBACK, PROCESSES, ROLES, settings
 
 
@@ -73,7 +71,11 @@ def orphan(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """What looks like the PostgreSQL of a Patroni that was killed."""
     data = tmp_path / "postgres-a" / "data"
     data.mkdir(parents=True)
-    with subprocess.Popen(["sleep", "60"], cwd=data) as process:
+    # Whoever starts us in the background has SIGINT ignored, and whom we start inherits that.
+    program = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program], cwd=data, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
         (data / "postmaster.pid").write_text(f"{process.pid}\n{data}\n")
         yield process
         process.kill()
@@ -93,19 +95,6 @@ def test_a_postgresql_that_outlived_its_patroni_is_stopped_with_the_rest(
         stack.down()
         assert reaped.result() == -postgres.STOP_SIGNAL
     assert said == ["postgres-a stopped"]
-
-
-def test_an_epmd_that_a_broker_has_started_keeps_its_port(tmp_path: Path, ports: dict[str, int]) -> None:
-    # With another port the brokers that run would not be found by those that are started.
-    stack, broker = HaStack(tmp_path), Process("broker-1", tmp_path)
-    broker.start(["sleep", "60"], {"PATH": os.defpath}, directory=tmp_path)
-    with closing(socket.create_server((LOOPBACK, ports["epmd"]))):
-        try:
-            assert stack._choose_ports()["epmd"] == ports["epmd"]
-        finally:
-            broker.kill()
-        # Without a broker it is a stranger's.
-        assert stack._choose_ports()["epmd"] != ports["epmd"]
 
 
 def test_a_pid_file_that_names_a_stranger_is_not_believed(tmp_path: Path) -> None:
