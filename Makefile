@@ -37,6 +37,9 @@ demo: up ## everything from nothing: packages, servers, services; then reserve, 
 up: venv ## start what does not run and wait until it is ready (RUNTIME=compose: by Docker Compose)
 	@$(BIN)/python -m deploy up
 
+up-ha: venv ## the same with several of everything, any one of which may be killed: start what does not run
+	@$(BIN)/python -m deploy up-ha
+
 down: venv ## stop everything; the data stays
 	@$(BIN)/python -m deploy down
 
@@ -86,8 +89,9 @@ audit: venv ## look for packages with known vulnerabilities and for committed se
 gen: venv gotools ## generate gen/ from protos/
 	@rm -rf gen/python/ticketrush gen/go/ticketrush && $(call generate,gen)
 
-baseline: venv ## at a release: make the contract of now the one that later changes must not break
+baseline: venv ## at a release: note its commit, and make its contract the one that later changes must not break
 	@$(BIN)/buf build --exclude-source-info --output $(BASELINE)
+	@git rev-parse HEAD > deploy/last_release
 
 fmt: venv ## format Python, Go and protos
 	@$(BIN)/ruff check --fix-only --quiet
@@ -100,6 +104,9 @@ bench-smoke: venv ## one short round of it, in a minute and a half
 
 bench: venv ## beside its ceilings and what anyone would build instead, on a stack of its own (ARGS="seats --rounds 3": some)
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-page: venv ## from a click to the colour of the seat on another screen, in two browsers
+	@$(BIN)/python -m tests.page.latency
 
 dashboards: venv ## make the dashboards of deploy/observability from their table, deploy/panels.py
 	@$(BIN)/python -m deploy.dashboards
@@ -122,14 +129,26 @@ proof-guards: venv ## take out each guard, in a copy, and see that its tests fai
 proof-model: venv ## drive the real handlers and SQL in lockstep with the exhaustive model (SECONDS=600: for so long)
 	@PROOF_MODEL_SECONDS=$(or $(SECONDS),300) $(BIN)/pytest tests/proof/test_against_model.py --durations=1
 
+proof-upgrade: venv ## the last release and what is here side by side, each service in turn, there and back
+	@$(BIN)/python -m tests.proof.upgrade $(ARGS)
+
 proof-poison: venv ## 5 % poison in the stream: what it costs its neighbours, and whether any of it is lost
 	@$(BIN)/python -m tests.proof.poison
 
-chaos: venv ## break a stack of its own, cell after cell, and check every promise (CELLS="kill-payments ...", SEED=x: those only, again)
-	@$(BIN)/python -m chaos $(CELLS) $(if $(SEED),--seed=$(SEED))
+chaos: venv ## break a stack of its own, cell after cell, and check every promise (CELLS="kill-payments ...", SEED=x: those only, again; SHARDS=4)
+	@$(BIN)/python -m chaos $(CELLS) $(if $(SEED),--seed=$(SEED)) $(if $(SHARDS),--shards=$(SHARDS))
+
+chaos-ha: venv ## the same on several of everything, with its own cells first (CELLS="ha-kill-primary ...": only those)
+	@$(BIN)/python -m chaos --ha $(CELLS) $(if $(SEED),--seed=$(SEED))
 
 chaos-smoke: venv ## the most telling cells of it, in a few minutes
 	@$(BIN)/python -m chaos --smoke
+
+compose-check: venv ## the compose file for real: docker compose up --wait, a purchase, and down, with stand-ins for what cannot be pulled
+	@$(BIN)/python -m tests.containers
+
+drill: venv ## destroy the database of a stack of its own under load, restore it to a point in time, bring the money in order
+	@$(BIN)/python -m chaos.drill $(if $(SEED),--seed=$(SEED))
 
 clean: venv ## stop everything and remove its data, and what tools have cached (packages stay: rm -r .venv)
 	@$(BIN)/python -m deploy clean
@@ -151,5 +170,5 @@ generate = $(PROTOC) --python_out=$(1)/python --grpc_python_out=$(1)/python \
 	--grpc-gateway_out=$(1)/go --grpc-gateway_opt=$(GO_OPT),$(HTTP_OPT) \
 	--openapiv2_out=$(1)/openapi --openapiv2_opt=$(GO_PACKAGES),$(HTTP_OPT),$(OPENAPI_OPT) $(PUBLIC_PROTOS)
 
-.PHONY: help demo up down status logs test verify lint types contract gotools fresh-gen containers manifests audit gen baseline fmt dashboards screenshots bench bench-smoke \
-	proof-alerts proof-crashes proof-fuzz proof-guards proof-model proof-poison chaos chaos-smoke clean venv
+# Nothing here is the name of a file.
+.PHONY: $(shell awk -F : '/^[a-z-]+:( |$$)/ {print $$1}' $(firstword $(MAKEFILE_LIST)))

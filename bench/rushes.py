@@ -26,8 +26,8 @@ HOLDS: Final = 100_000
 RUN_OUT_AFTER_S: Final = 12
 RELEASE_TIMEOUT_S: Final = 300.0
 POLL_S: Final = 0.1
-# A command is some 270 bytes, and the queue refuses more than chassis.topology.BYTES_MAX.
-COMMANDS: Final = 900_000
+# A command is some 270 bytes, and a shard refuses more than contract.keys.COMMANDS_BYTES_MAX.
+COMMANDS: Final = 1_000_000
 SEATS_OF_THE_RUSH: Final = 100_000
 SAID_AT_ONCE: Final = 10_000
 DRAIN_TIMEOUT_S: Final = 1_200.0

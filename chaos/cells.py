@@ -158,6 +158,12 @@ def _operations() -> list[Cell]:
         Cell(
             "rolling-restart", "two of each service, each restarted in turn", faults.rolling_restart, calls_within_s=15
         ),
+        Cell(
+            "shards-changed",
+            "two other numbers of shards and back, two of each service told one after the other",
+            faults.shards_changed,
+            calls_within_s=15,
+        ),
         *(
             Cell(
                 f"clocks-{direction}",

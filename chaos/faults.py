@@ -39,7 +39,8 @@ CLOCK_WRONG_S: Final = 6.0
 FAKETIME: Final = "/usr/$LIB/faketime/libfaketime.so.1"
 # Long enough for the reply to come after the caller's deadline of 10 s.
 LATE_REPLY_S: Final = 11.0
-QUEUES: Final = ("reservations.commands", "reservations.money", "payments.charges", "payments.refunds")
+WORK_QUEUES: Final = ("reservations.commands", "reservations.money", "payments.charges", "payments.refunds")
+NUMBERS_OF_SHARDS: Final = (4, 2, 1)
 API_TIMEOUT_S: Final = 5.0
 SERVES_POLL_S: Final = 0.1
 RABBITMQCTL: Final = "/usr/lib/rabbitmq/bin/rabbitmqctl"
@@ -57,8 +58,9 @@ def killed(name: str, *, times: int = KILLS) -> Fault:
         system, random = scene.system, scene.random
         for turn in range(times):
             await asyncio.sleep(random.uniform(*KILL_GAP_S))
-            await system.kill(name)
-            await system.is_back(name)
+            part = (await system.parts_of(name))[0]
+            await system.kill(part)
+            await system.is_back(part)
             if turn < times - 1:
                 await _serves(system, name)
 
@@ -70,11 +72,12 @@ def paused(name: str, seconds: float) -> Fault:
 
     async def fault(scene: Scene) -> None:
         system = scene.system
-        system.signal(name, signal.SIGSTOP)
+        part = (await system.parts_of(name))[0]
+        system.signal(part, signal.SIGSTOP)
         try:
             await asyncio.sleep(seconds)
         finally:
-            system.signal(name, signal.SIGCONT)
+            system.signal(part, signal.SIGCONT)
 
     return fault
 
@@ -114,12 +117,13 @@ def down(names: Sequence[str], seconds: float, *, by: str = "SIGKILL") -> Fault:
 
     async def fault(scene: Scene) -> None:
         system = scene.system
-        with system.hands_off(*names):
-            for name in names:
-                await (system.kill(name) if by == "SIGKILL" else system.terminate(name))
+        parts = [part for name in names for part in await system.parts_of(name)]
+        with system.hands_off(*parts):
+            for part in parts:
+                await (system.kill(part) if by == "SIGKILL" else system.terminate(part))
             await asyncio.sleep(seconds)
-        for name in names:
-            await system.is_back(name)
+        for part in parts:
+            await system.is_back(part)
 
     return fault
 
@@ -135,20 +139,26 @@ async def memory_alarm(scene: Scene) -> None:
 
 
 async def queues_deleted(scene: Scene) -> None:
-    """An operator's mistake: each work queue is deleted with whatever is in it."""
+    """An operator's mistake: each work queue is deleted, shard by shard, with whatever is in it."""
     system, random = scene.system, scene.random
-    for queue in random.sample(QUEUES, len(QUEUES)):
+    queues = [
+        name for queue in WORK_QUEUES for name in (queue, *(f"{queue}.{shard}" for shard in range(system.shards)))
+    ]
+    for queue in random.sample(queues, len(queues)):
         await asyncio.to_thread(_delete_queue, system.env, queue)
         await asyncio.sleep(random.uniform(0.5, 1.5))
 
 
 async def broker_wiped(scene: Scene) -> None:
-    """The broker dies, and comes back on an empty disk."""
+    """The broker dies, with all its nodes if it has several, and comes back on an empty disk."""
     system = scene.system
-    with system.hands_off("rabbitmq"):
-        await system.kill("rabbitmq")
-        shutil.rmtree(system.run_dir / "rabbitmq" / "data")
-    await system.is_back("rabbitmq")
+    parts = await system.parts_of("rabbitmq")
+    with system.hands_off(*parts):
+        for part in parts:
+            await system.kill(part)
+            shutil.rmtree(system.run_dir / part / "data")
+    for part in parts:
+        await system.is_back(part)
 
 
 async def backends_terminated(scene: Scene) -> None:
@@ -176,8 +186,9 @@ async def database_stopped_at_once(scene: Scene) -> None:
     system, random = scene.system, scene.random
     for _ in range(2):
         await asyncio.sleep(random.uniform(*KILL_GAP_S))
-        await system.kill("postgres", by=signal.SIGQUIT)
-        await system.is_back("postgres")
+        part = (await system.parts_of("postgres"))[0]
+        await system.kill(part, by=signal.SIGQUIT)
+        await system.is_back(part)
         await _serves(system, "postgres")
 
 
@@ -193,13 +204,29 @@ async def rolling_restart(scene: Scene) -> None:
     await system.remove_twins()
 
 
+async def shards_changed(scene: Scene) -> None:
+    """Two of each service, each told in turn of another number of shards: for a while they go by different ones."""
+    system = scene.system
+    others = [shards for shards in NUMBERS_OF_SHARDS if shards != system.shards]
+    await system.add_twins()
+    with system.hands_off(*TWINS):
+        for shards in (*others, system.shards):
+            for name in TWINS:
+                system.tell(name, "SHARDS", str(shards))
+                for stack in (system.twin, system.stack):
+                    await system.terminate(name, stack=stack)
+                    await system.up(name, stack=stack)
+    await system.remove_twins()
+
+
 def clocks_wrong(hours: int) -> Fault:
     """The clock of one service after the other is wrong, the others' are right."""
 
     async def fault(scene: Scene) -> None:
         system = scene.system
         for name in SERVICE_NAMES:
-            with system.hands_off(name):
+            parts = await system.parts_of(name)
+            with system.hands_off(*parts):
                 system.variables[name] = {
                     "LD_PRELOAD": FAKETIME,
                     "FAKETIME": f"{hours:+d}h",
@@ -207,10 +234,10 @@ def clocks_wrong(hours: int) -> Fault:
                     "FAKETIME_DONT_FAKE_MONOTONIC": "1",
                     "DONT_FAKE_MONOTONIC": "1",
                 }
-                await system.up(name)
+                await system.up(*parts)
                 await asyncio.sleep(CLOCK_WRONG_S)
                 del system.variables[name]
-                await system.up(name)
+                await system.up(*parts)
 
     return fault
 
@@ -234,18 +261,19 @@ def _delete_queue(env: Mapping[str, str], queue: str) -> None:
 
 
 async def _rabbitmqctl(system: System, *command: str) -> None:
-    """Asks the node as its own operator would: with the node's own environment."""
-    asked = await asyncio.create_subprocess_exec(
-        RABBITMQCTL,
-        *command,
-        env=_environment_of(system.stack.pid("rabbitmq")),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with asyncio.timeout(RABBITMQCTL_TIMEOUT_S):
-        told, _ = await asked.communicate()
-    if asked.returncode:
-        raise RuntimeError(f"rabbitmqctl {' '.join(command)} failed: {told.decode()}")
+    """Asks each node as its own operator would: with the node's own environment."""
+    for part in await system.parts_of("rabbitmq"):
+        asked = await asyncio.create_subprocess_exec(
+            RABBITMQCTL,
+            *command,
+            env=_environment_of(system.stack.pid(part)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        async with asyncio.timeout(RABBITMQCTL_TIMEOUT_S):
+            told, _ = await asked.communicate()
+        if asked.returncode:
+            raise RuntimeError(f"rabbitmqctl {' '.join(command)} failed: {told.decode()}")
 
 
 def _environment_of(pid: int | None) -> dict[str, str]:

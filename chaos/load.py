@@ -14,8 +14,6 @@ from chaos.record import Record
 from chaos.sale import HASTY, PATIENT, Sale, put_on_sale
 from chaos.watches import Watches
 
-# With a think time of up to 0.5 s some 50 to 100 calls/s: the fault is tested, not the machine.
-BUYERS: Final = 60
 CHANNELS: Final = 6
 # A buyer whose call is never answered gives up after clients.PATIENCE_S.
 LEAVING_MAX_S: Final = 180.0
@@ -45,7 +43,9 @@ class House:
 
 
 @asynccontextmanager
-async def full_house(address: str, token: str, record: Record, cell: Cell, seed: str) -> AsyncIterator[House]:
+async def full_house(
+    address: str, token: str, record: Record, cell: Cell, seed: str, *, buyers: int
+) -> AsyncIterator[House]:
     """Buyers at work at this gateway, with a token for all, or an empty house. Seed and cell say what they do."""
     async with AsyncExitStack() as stack:
         channels = [await stack.enter_async_context(dial(address, token)) for _ in range(CHANNELS)]
@@ -57,7 +57,7 @@ async def full_house(address: str, token: str, record: Record, cell: Cell, seed:
         watches.seat_map(patient.event_id)
         closing = asyncio.Event()
         shopping = []
-        for number in range(BUYERS if cell.open_house else 0):
+        for number in range(buyers if cell.open_house else 0):
             own = clients[number % CHANNELS], clients[(number + 1) % CHANNELS]
             draw = Random(f"{seed}/{cell.name}/{number}")
             buyer = Buyer(

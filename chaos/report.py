@@ -107,7 +107,7 @@ def keep_logs(run_dir: Path, record: Record, out: Path) -> None:
     """What somebody who looks for the cause needs: the logs of all processes, and every word that clients were told."""
     kept = out / "logs"
     kept.mkdir(parents=True, exist_ok=True)
-    for log in (*run_dir.glob("*.log"), *run_dir.glob("twin/*.log")):
+    for log in (*run_dir.glob("*.log"), *run_dir.glob("*/*.log")):
         shutil.copy(log, kept / log.relative_to(run_dir).as_posix().replace("/", "-"))
     with (kept / "record.jsonl").open("w") as file:
         file.writelines(json.dumps(asdict(request)) + "\n" for request in record.requests)

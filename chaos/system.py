@@ -4,17 +4,17 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import grpc
 import psycopg
 
 from chaos.proxy import Proxy
 from deploy.errors import StackError
-from deploy.services import SERVICES
+from deploy.services import SERVICES, SHARDS_DEFAULT
 from deploy.stack import Stack
 from ticketrush.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
 
@@ -41,11 +41,35 @@ def links() -> Iterator[tuple[str, str, str]]:
                 yield service.name, _CALLEES.get(setting) or setting.removesuffix("_ADDRESS").lower(), setting
 
 
+class Breakable(Protocol):
+    """A stack, of one of each or of several; its parts by the names that it gives them."""
+
+    @property
+    def env(self) -> Mapping[str, str]: ...
+    @property
+    def operator_token(self) -> str: ...
+    def channel(self, name: str) -> grpc.aio.Channel: ...
+    def is_serving(self, name: str, timeout_s: float) -> bool: ...
+    def address(self, name: str) -> str: ...
+    def pid(self, name: str) -> int | None: ...
+    def kill(self, name: str) -> None: ...
+    def up(self, names: Collection[str]) -> None: ...
+    def down(self, names: Collection[str]) -> None: ...
+    def clean(self) -> None: ...
+
+
 class System:
     """The stack, its links, and an orchestrator that starts again what ended, after RESTART_AFTER_S."""
 
-    def __init__(self, run_dir: Path) -> None:
+    # What the orchestrator looks after, in the order of starting.
+    servers: Sequence[str] = SERVERS
+    services: Sequence[str] = SERVICE_NAMES
+    # With a think time of up to 0.5 s some 50 to 100 calls/s: the fault is tested, not the machine.
+    buyers: int = 60
+
+    def __init__(self, run_dir: Path, *, shards: int = SHARDS_DEFAULT) -> None:
         self.run_dir = run_dir
+        self.shards = shards
         self.links = {(caller, callee): Proxy(f"{caller}-{callee}", "") for caller, callee, _ in links()}
         # Those of which the orchestrator shall leave its hands, and those that it found ended without our doing.
         self.held: set[str] = set()
@@ -55,9 +79,16 @@ class System:
         self._settings: dict[str, dict[str, str]] = {}
         # Of services, by name: what `up` starts a service again with when it has changed.
         self.variables: dict[str, dict[str, str]] = {}
-        self.stack = Stack(run_dir, settings=self._settings, variables=self.variables)
+        self.stack: Breakable = self._make_stack()
         self.twin: Stack | None = None
         self._channel: grpc.aio.Channel | None = None
+
+    def _make_stack(self) -> "Breakable":
+        return Stack(self.run_dir, settings=self._settings, variables=self.variables, shards=self.shards)
+
+    async def parts_of(self, name: str) -> Sequence[str]:
+        """The parts of the stack that are a server or a service; the first is the one to break if only one is."""
+        return [name]
 
     @property
     def env(self) -> Mapping[str, str]:
@@ -79,7 +110,7 @@ class System:
 
     async def start(self) -> None:
         """Starts it all. Raises StackError."""
-        await asyncio.to_thread(self.stack.up, SERVERS)
+        await asyncio.to_thread(self.stack.up, self.servers)
         env = self.env
         addresses = {"rabbitmq": _host_of(env["AMQP_URL"]), "postgres": _host_of(env["DATABASE_URL"])}
         for service in SERVICES:
@@ -94,14 +125,14 @@ class System:
                 direct = env[facts[caller][setting]]
                 proxied = direct.replace(addresses[callee], self.links[caller, callee].address)
                 self._settings.setdefault(caller, {})[setting] = proxied
-        await asyncio.to_thread(self.stack.up, SERVICE_NAMES)
+        await asyncio.to_thread(self.stack.up, self.services)
 
     async def stop(self) -> None:
         """Ends and removes it all; how services stop is tested elsewhere, so they are killed."""
         if self._channel is not None:
             await self._channel.close()
         for stack in filter(None, (self.twin, self.stack)):
-            for name in SERVICE_NAMES:
+            for name in self.services:
                 await asyncio.to_thread(stack.kill, name)
             await asyncio.to_thread(stack.clean)
         for link in self.links.values():
@@ -113,7 +144,7 @@ class System:
         missing: dict[str, float] = {}
         while True:
             now = asyncio.get_running_loop().time()
-            for name in (*SERVERS, *SERVICE_NAMES):
+            for name in (*self.servers, *self.services):
                 if name in self.held or self.stack.pid(name) is not None:
                     missing.pop(name, None)
                 elif name not in missing:
@@ -142,12 +173,12 @@ class System:
         while self.stack.pid(name) is not None:
             await asyncio.sleep(WATCH_INTERVAL_S)
 
-    async def terminate(self, name: str, *, stack: Stack | None = None) -> None:
+    async def terminate(self, name: str, *, stack: Breakable | None = None) -> None:
         """SIGTERM, and waits until it is gone."""
         self._killed.add(name)
         await asyncio.to_thread((stack or self.stack).down, [name])
 
-    async def up(self, *names: str, stack: Stack | None = None) -> None:
+    async def up(self, *names: str, stack: Breakable | None = None) -> None:
         """Starts parts and waits until they serve. Raises StackError, psycopg.Error."""
         await asyncio.to_thread((stack or self.stack).up, names)
         self._killed.difference_update(names)
@@ -161,7 +192,7 @@ class System:
         """To a part and, where it is a server, to all its processes."""
         pid = self.stack.pid(name)
         if pid is not None:
-            for one in (pid, *_descendants(pid)):
+            for one in (pid, *descendants(pid)):
                 os.kill(one, number)
 
     @contextmanager
@@ -184,9 +215,15 @@ class System:
         async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=2) as conn:
             yield conn
 
+    def tell(self, name: str, setting: str, value: str) -> None:
+        """A setting of a service, and of its twin, from its next start on."""
+        self._settings.setdefault(name, {})[setting] = value
+
     async def add_twins(self, names: Sequence[str] = TWINS) -> Stack:
         """A second one of each of these services on the same servers, behind the same links. Raises StackError."""
-        twin = self.twin = self.stack.twin("twin", {name: self._settings.get(name, {}) for name in names})
+        if not isinstance(self.stack, Stack):
+            raise TypeError("of several there are two of each already")
+        twin = self.twin = self.stack.twin("twin", {name: self._settings.setdefault(name, {}) for name in names})
         await asyncio.to_thread(twin.up, names)
         for (_, callee), link in self.links.items():
             if callee in names:
@@ -206,11 +243,11 @@ def _host_of(url: str) -> str:
     return url.rpartition("@")[2].partition("/")[0]
 
 
-def _descendants(pid: int) -> Sequence[int]:
+def descendants(pid: int) -> Sequence[int]:
     """PostgreSQL's backends and the like."""
     try:
         with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
             children = [int(child) for child in file.read().split()]
     except FileNotFoundError:
         return ()
-    return [one for child in children for one in (child, *_descendants(child))]
+    return [one for child in children for one in (child, *descendants(child))]

@@ -67,7 +67,12 @@ class Theatre:
         async with (
             _beside(self._meters.run(), self._system.supervise(), overdue.watch(self._system)),
             full_house(
-                self._system.gateway_address, self._system.stack.operator_token, self.record, cell, self._seed
+                self._system.gateway_address,
+                self._system.stack.operator_token,
+                self.record,
+                cell,
+                self._seed,
+                buyers=self._system.buyers,
             ) as house,
         ):
             await self._break(cell, house, result, overdue)

@@ -71,6 +71,7 @@ class Link:
         self._refresh = refresh
         self._up = asyncio.Event()
         self._end: asyncio.Future[str] | None = None
+        self._over = False
 
     @property
     def connected(self) -> bool:
@@ -85,6 +86,11 @@ class Link:
         """Gives up the present connection; `run` builds a new one."""
         self._finish(self._end, reason)
 
+    def leave(self) -> None:
+        """Gives up the present connection, and builds no new one; `run` waits to be cancelled."""
+        self._over = True
+        self.drop("left")
+
     async def run(self) -> None:
         """Connects, and connects again with exponential backoff and full jitter, until cancelled."""
         loop = asyncio.get_running_loop()
@@ -95,6 +101,8 @@ class Link:
             if cancelled_from_outside():
                 # An error that met the cancellation deep in a library has taken its place.
                 raise asyncio.CancelledError
+            if self._over:
+                await asyncio.Event().wait()
             _lost.labels(self._name).inc()
             log.warning("%s: no connection to the broker: %s", self._name, reason)
             ceiling_s = BACKOFF_FIRST_S if loop.time() - begin > STABLE_S else min(ceiling_s * 2, BACKOFF_MAX_S)
@@ -169,6 +177,9 @@ class Link:
                 with naming_losses():
                     async with asyncio.timeout(REFRESH_TIMEOUT_S):
                         await self._refresh()
+                if cancelled_from_outside():
+                    # As in the set-up: it has met the result of one of many requests, and is lost.
+                    raise asyncio.CancelledError
 
 
 def _read_what_can_be_read(properties: Basic.Properties, flags: int, data: bytes) -> None:

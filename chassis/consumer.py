@@ -1,4 +1,4 @@
-"""One queue, taken in batches: handled, and acked only when every envelope is done, on the retry ladder, or parked."""
+"""One work queue, taken in batches: handled, and acked only when every envelope is done, to come again, or parked."""
 
 import asyncio
 import logging
@@ -6,18 +6,26 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from pamqp.common import FieldTable
 from prometheus_client import Counter, Histogram
 
 from chassis import logs, tracing
 from chassis.attempts import Failure, Handler, Poison, apply
 from chassis.batch import pack
-from chassis.delivery import ATTEMPT_HEADER, ROUTING_KEY_HEADER, SHARD_HEADER, Delivery
+from chassis.delivery import ATTEMPT_HEADER, ROUTING_KEY_HEADER, Delivery
 from chassis.intake import Intake
 from chassis.parking import ParkedMessage, Parking, parked_envelope, parked_flaw
 from chassis.publisher import Publisher, PublishError
-from chassis.topology import RETRY_DELAYS_S, WorkQueue, declare, retry_exchange
+from chassis.topology import (
+    RETRY_DELAYS_S,
+    SHARD_HEADER,
+    WorkQueue,
+    declare,
+    left_over,
+    retry_exchange,
+    unbind_left_over,
+)
 from ticketrush.messages.v1 import messages_pb2 as pb
 
 __all__ = ["Consumer", "Failure", "Handler", "Poison"]
@@ -47,7 +55,8 @@ class Consumer:
 
     Handlers get all of a batch that is of one payload, in order of arrival; what they return as Failure with a Poison
     is parked, with any other error it comes back after each of `retry_delays_s` and is parked after the last.
-    `queues` are all those of the service, declared on each connect and every 30 s.
+    The queue is declared on each connect and every 30 s, in so many `shards`. What a larger number of these has left is
+    consumed as well, and nothing is said to it any more.
     """
 
     def __init__(
@@ -56,16 +65,24 @@ class Consumer:
         *,
         queue: WorkQueue,
         exchange: str,
-        queues: Sequence[WorkQueue],
         handlers: Mapping[str, Handler],
         publisher: Publisher,
         parking: Parking,
+        shards: int = 1,
         prefetch_messages: int = PREFETCH_MESSAGES,
         envelopes_max: int = ENVELOPES_MAX,
         retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
     ) -> None:
+        left: Sequence[int] = ()
+
         async def furniture(channel: AbstractChannel) -> None:
-            await declare(channel, exchange, queues, retry_delays_s=retry_delays_s)
+            await declare(channel, exchange, [queue], shards=shards, retry_delays_s=retry_delays_s)
+            await unbind_left_over(channel, queue, left)
+
+        async def find(connection: AbstractConnection) -> Sequence[str]:
+            nonlocal left
+            left = await left_over(connection, queue, shards)
+            return (*queue.queues(shards), *map(queue.shard, left))
 
         self._queue = queue.name
         self._handlers = handlers
@@ -73,7 +90,13 @@ class Consumer:
         self._parking = parking
         self._ladder = [(delay_s, retry_exchange(exchange, delay_s)) for delay_s in retry_delays_s]
         self._intake = Intake(
-            url, queue=queue.name, prefetch=prefetch_messages, envelopes_max=envelopes_max, declare=furniture
+            url,
+            name=queue.name,
+            find=find,
+            prefetch=prefetch_messages,
+            envelopes_max=envelopes_max,
+            declare=furniture,
+            shared=queue.queues(shards)[1:] if shards > 1 else (),
         )
 
     @property

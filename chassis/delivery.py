@@ -9,12 +9,12 @@ from google.protobuf.message import DecodeError
 from pamqp.common import FieldTable
 
 from chassis.batch import CONTENT_TYPE, unpack
+from chassis.topology import SHARD_HEADER
 from ticketrush.messages.v1 import messages_pb2 as pb
 
 # Of a message on the retry ladder: the steps it has taken, and the routing key it was first published with.
 ATTEMPT_HEADER: Final = "attempt"
 ROUTING_KEY_HEADER: Final = "routing_key"
-SHARD_HEADER: Final = "shard"
 # Headers say what anybody likes. More than that of anything nobody counts, and a column takes it.
 NUMBER_MAX: Final = 2**31 - 2
 

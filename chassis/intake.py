@@ -1,9 +1,10 @@
-"""Taking in: batches of one queue from a supervised connection, in order, bounded by the prefetch."""
+"""Taking in: batches of one or several queues from a supervised connection, in order, bounded by the prefetch."""
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 from aio_pika.abc import AbstractChannel, AbstractConnection
@@ -15,6 +16,7 @@ from prometheus_client import Counter
 from chassis.connection import Link, cancelled_from_outside, naming_losses
 from chassis.delivery import Delivery, decode
 from chassis.sender import Declare
+from chassis.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -27,21 +29,38 @@ _taken = Counter("ticketrush_amqp_consumed_envelopes", "Envelopes taken from a q
 _acks_lost = Counter("ticketrush_amqp_acks_lost", "Messages done whose ack found no channel.", ("queue",))
 
 Settle = Callable[[Sequence[Delivery]], Awaitable[None]]
+Find = Callable[[AbstractConnection], Awaitable[Sequence[str]]]
 
 
 class Intake:
-    """Consumes one queue in batches. `declare` declares it, on each connect and every 30 s.
+    """Consumes queues in batches that they share: on each connect those that `find` finds.
+
+    `declare` declares them, on each connect and every 30 s. `name` stands for them all, to the log and in numbers.
 
     A batch is up to `envelopes_max` envelopes in whole messages, at least one, in the order of arrival, all over one
-    connection. While one is in hand, another is taken only when it is full.
+    connection. While one is in hand, another is taken only when it is full. Of each queue `prefetch` messages are here.
+    Of those `shared` with other processes no more are kept than our part; each consumes from the queue `name` as well.
     """
 
-    def __init__(self, url: str, *, queue: str, prefetch: int, envelopes_max: int, declare: Declare) -> None:
-        self._link = Link(url, name=queue, setup=self._setup, refresh=self._refresh)
-        self._queue = queue
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        find: Find,
+        prefetch: int,
+        envelopes_max: int,
+        declare: Declare,
+        shared: Sequence[str] = (),
+    ) -> None:
+        self._link = Link(url, name=name, setup=self._setup, refresh=self._refresh)
+        self._name = name
+        self._find = find
         self._prefetch = prefetch
         self._envelopes_max = envelopes_max
         self._declare = declare
+        self._shared = shared
+        self._turns: Turns | None = None
         self._own: AbstractChannel | None = None
         self._consuming: Channel | None = None
         self._waiting: deque[Delivery] = deque()
@@ -72,7 +91,7 @@ class Intake:
     async def drain(self, timeout_s: float) -> None:
         """Takes nothing more; returns when the batch in hand is acked, or when the time is over.
 
-        What came and was not taken returns to the queue when `run` ends.
+        Then it leaves the broker, for what came and was not taken to go to others, who stand by for it.
         """
         self._stopped = True
         self._forget()
@@ -80,7 +99,8 @@ class Intake:
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
         except TimeoutError:
-            log.warning("%s: a batch is not done after %s s; it comes again", self._queue, timeout_s)
+            log.warning("%s: a batch is not done after %s s; it comes again", self._name, timeout_s)
+        self._link.leave()
 
     async def _work(self, settle: Settle) -> None:
         while True:
@@ -89,7 +109,7 @@ class Intake:
                 await settle(batch)
                 await self._ack(batch)
             except Exception:
-                log.exception("%s: giving %d messages back", self._queue, len(batch))
+                log.exception("%s: giving %d messages back", self._name, len(batch))
                 # Nothing of this connection is taken any more, nor acked: an ack covers what came before.
                 self._consuming = None
                 self._forget()
@@ -114,7 +134,7 @@ class Intake:
         self._waiting_envelopes -= count
         self._in_hand.append(taken)
         self._idle.clear()
-        _taken.labels(self._queue).inc(count)
+        _taken.labels(self._name).inc(count)
         return taken
 
     def _may_take(self) -> bool:
@@ -145,27 +165,36 @@ class Intake:
                 raise
 
     def _ack_lost(self, batch: Sequence[Delivery]) -> None:
-        _acks_lost.labels(self._queue).inc(len(batch))
-        log.info("%s: %d messages were done when the connection was lost, and come again", self._queue, len(batch))
+        _acks_lost.labels(self._name).inc(len(batch))
+        log.info("%s: %d messages were done when the connection was lost, and come again", self._name, len(batch))
 
     async def _setup(self, connection: AbstractConnection) -> None:
         self._forget()
+        self._turns = None
         self._own = await self._link.channel(connection)
+        queues = await self._find(connection)
         await self._refresh()
         channel = await self._link.channel(connection)
         await channel.set_qos(prefetch_count=self._prefetch)
         consuming = self._consuming = await channel.get_underlay_channel()
-        await self._link.consume(channel, self._queue, lambda message: self._arrive(consuming, message))
+        turns = Turns(
+            consuming, lambda queue: self._link.consume(channel, queue, partial(self._arrive, consuming, turns, queue))
+        )
+        await turns.begin(queues)
+        self._turns = turns
 
     async def _refresh(self) -> None:
         if self._own is not None:
             await self._declare(self._own)
+            if self._turns is not None:
+                await self._turns.share(self._own, self._shared, everybody=self._name)
 
     def _forget(self) -> None:
         self._waiting.clear()
         self._waiting_envelopes = 0
 
-    def _arrive(self, channel: Channel, message: DeliveredMessage) -> None:
+    def _arrive(self, channel: Channel, turns: Turns, queue: str, message: DeliveredMessage) -> None:
+        turns.served(queue)
         if channel is self._consuming and not self._stopped:
             delivery = decode(channel, message)
             self._waiting.append(delivery)

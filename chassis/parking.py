@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import psycopg
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from prometheus_client import Counter
 from psycopg import AsyncConnection
 from psycopg_pool import PoolTimeout, TooManyRequests
@@ -18,7 +18,7 @@ from chassis.batch import CONTENT_TYPE, pack
 from chassis.database import Database
 from chassis.delivery import Delivery, Flaw
 from chassis.intake import Intake
-from chassis.topology import DELIVERY_LIMIT, declare_parked_queue, parked_queue
+from chassis.topology import DELIVERY_LIMIT, declare_parked_queue, parked_queue, work_queue_of
 from ticketrush.messages.v1 import messages_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -159,10 +159,14 @@ class Backstop:
         async def furniture(channel: AbstractChannel) -> None:
             await declare_parked_queue(channel, service)
 
+        async def find(_: AbstractConnection) -> Sequence[str]:
+            return (parked_queue(service),)
+
         self._parking = parking
         self._intake = Intake(
             url,
-            queue=parked_queue(service),
+            name=parked_queue(service),
+            find=find,
             prefetch=BACKSTOP_PREFETCH,
             envelopes_max=BACKSTOP_ENVELOPES_MAX,
             declare=furniture,
@@ -182,7 +186,8 @@ class Backstop:
 
 
 def _given_up(delivery: Delivery) -> Iterator[ParkedMessage]:
-    queue = delivery.died_in
+    # Not its shard, which may be gone by the time that it is sent again.
+    queue = work_queue_of(delivery.died_in)
     for flaw in delivery.flaws:
         yield parked_flaw(flaw, delivery, queue, DELIVERY_LIMIT)
     for envelope in delivery.envelopes:

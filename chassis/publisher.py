@@ -22,6 +22,7 @@ from chassis.sender import (
     Sender,
     Unroutable,
 )
+from chassis.topology import SHARD_HEADER
 
 __all__ = ["NotSent", "OutcomeUnknown", "Overloaded", "PublishError", "Publisher", "Rejected", "Unroutable"]
 
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 # After a batch of more than one: what arrives meanwhile shares the next message, which costs as much as a single one.
 LINGER_S: Final = 0.003
+# What shares a message is of one slot. Enough of them that shards get about as much each, few enough that what is about
+# many events still travels together; with one shard there is one.
+SLOTS_A_SHARD: Final = 8
 BUFFER_ENVELOPES_MAX: Final = 20_000
 BUFFER_BYTES_MAX: Final = 64 * 1024 * 1024
 
@@ -43,13 +47,13 @@ _Waiting = tuple[str, bytes, "asyncio.Future[None]", float]
 
 
 class _Lane:
-    """What waits for one routing key and shard, in order; at most one message of it is in flight."""
+    """What waits for one routing key and slot, in order; at most one message of it is in flight."""
 
-    __slots__ = ("key", "shard", "waiting")
+    __slots__ = ("key", "slot", "waiting")
 
-    def __init__(self, key: str, shard: int) -> None:
+    def __init__(self, key: str, slot: int) -> None:
         self.key = key
-        self.shard = shard
+        self.slot = slot
         self.waiting: deque[_Waiting] = deque()
 
 
@@ -58,6 +62,9 @@ class Publisher:
 
     A message whose routing key is in `mandatory_keys` must reach a queue, else it fails as Unroutable. The exchange is
     declared on each connect and every 30 s, and whatever `declare` declares; with `passive` it must be there.
+
+    `shards` is how many there are of each work queue. Who is told another number than their owners spreads its messages
+    less evenly, and that is all: of one shard key all go to one shard.
     """
 
     def __init__(
@@ -69,7 +76,9 @@ class Publisher:
         name: str,
         declare: Declare | None = None,
         passive: bool = False,
+        shards: int = 1,
     ) -> None:
+        self._slots = SLOTS_A_SHARD * shards if shards > 1 else 1
         self._exchange = exchange
         self._mandatory = mandatory_keys
         self._sender = Sender(url, exchange=exchange, name=name, declare=declare, passive=passive)
@@ -107,8 +116,8 @@ class Publisher:
     def publish(self, routing_key: str, message_id: str, envelope: bytes, *, shard: int = 0) -> "asyncio.Future[None]":
         """Takes one serialised Envelope; the future ends with the confirm of its message, or with a PublishError.
 
-        Cancelling the future keeps back an envelope that has not left yet; nobody has to await it. Raises ValueError
-        for an envelope above BATCH_BYTES_MAX.
+        `shard` is the shard key of what it is about. Cancelling the future keeps back an envelope that has not left
+        yet; nobody has to await it. Raises ValueError for an envelope above BATCH_BYTES_MAX.
         """
         size = len(envelope)
         if size > BATCH_BYTES_MAX:
@@ -119,7 +128,8 @@ class Publisher:
         if self._count >= BUFFER_ENVELOPES_MAX or self._bytes + size > BUFFER_BYTES_MAX:
             _fail(routing_key, [waiting], Overloaded)
             return future
-        lane = self._lanes.get((routing_key, shard)) or self._open(routing_key, shard)
+        slot = shard % self._slots
+        lane = self._lanes.get((routing_key, slot)) or self._open(routing_key, slot)
         lane.waiting.append(waiting)
         self._count += 1
         self._bytes += size
@@ -143,8 +153,8 @@ class Publisher:
         message = properties(headers, content_type=content_type)
         await self._sender.send(exchange, routing_key, body, message, mandatory=True)
 
-    def _open(self, routing_key: str, shard: int) -> _Lane:
-        lane = self._lanes[routing_key, shard] = _Lane(routing_key, shard)
+    def _open(self, routing_key: str, slot: int) -> _Lane:
+        lane = self._lanes[routing_key, slot] = _Lane(routing_key, slot)
         task = asyncio.create_task(self._serve(lane))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -162,7 +172,7 @@ class Publisher:
                 if len(batch) > 1 and len(lane.waiting) < BATCH_ENVELOPES_MAX:
                     await asyncio.sleep(LINGER_S)
         finally:
-            del self._lanes[lane.key, lane.shard]
+            del self._lanes[lane.key, lane.slot]
             self._give_back(lane)
 
     def _give_back(self, lane: _Lane) -> None:
@@ -214,7 +224,7 @@ class Publisher:
         mandatory = lane.key in self._mandatory
         _batch.observe(len(batch))
         try:
-            message = properties({"shard": lane.shard})
+            message = properties({SHARD_HEADER: lane.slot})
             await self._sender.send(self._exchange, lane.key, body, message, mandatory=mandatory)
         except PublishError as error:
             level = logging.ERROR if isinstance(error, Unroutable) else logging.WARNING

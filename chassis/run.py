@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,11 +19,13 @@ from chassis.admission import Admission
 from chassis.guard import Guard
 from chassis.limits import Limits
 from chassis.probes import Probes
+from chassis.schema import UnfitSchema
 from chassis.server import PUBLIC, WITHIN, Check, Health, build
 from chassis.settings import PREFIX, PublicSettings, Settings, stop_misconfigured
 
 log = logging.getLogger(__name__)
 
+EXIT_CODE_UNFIT_SCHEMA = 3
 CALLS_GRACE_S = 4.0
 STEP_TIMEOUT_S = 4.0
 STOP_TIMEOUT_S = 9.0
@@ -60,13 +63,17 @@ Chosen = TypeVar("Chosen", bound=Settings)
 def run(name: str, compose: Callable[[Chosen], Process], chosen: Chosen) -> None:
     """Runs to its end the process that `compose` puts together in the event loop, where gRPC channels must be made.
 
-    Raises whatever ended it other than SIGTERM or SIGINT.
+    Raises whatever ended it other than SIGTERM or SIGINT; exits with code 3 on a schema that is not for this code.
     """
     logs.configure(name, chosen.log_level)
     if chosen.otlp_endpoint:
         is_public = isinstance(chosen, PublicSettings)
         tracing.begin(name, chosen.otlp_endpoint, chosen.trace_ratio, is_public=is_public)
-    uvloop.run(_live(compose, chosen))
+    try:
+        uvloop.run(_live(compose, chosen))
+    except UnfitSchema as problem:
+        sys.stderr.write(f"Cannot work, {problem}\n")
+        sys.exit(EXIT_CODE_UNFIT_SCHEMA)
 
 
 async def _live(compose: Callable[[Chosen], Process], chosen: Chosen) -> None:
@@ -74,8 +81,13 @@ async def _live(compose: Callable[[Chosen], Process], chosen: Chosen) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    for prepare in process.open:
-        await prepare()
+    try:
+        for prepare in process.open:
+            await prepare()
+    except UnfitSchema:
+        for step in process.close:
+            await _step(step)
+        raise
     health = Health(process.checks)
     options = PUBLIC if isinstance(process.settings, PublicSettings) else WITHIN
     server, services = build(

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chassis.addresses import host_and_port, is_loopback
 from chassis.tls import Tls, UnusableCertificateError
+from chassis.topology import SHARDS_MAX
 
 PREFIX = "TICKETRUSH_"
 EXIT_CODE_MISCONFIGURED = 2
@@ -66,6 +67,8 @@ DatabaseUrl = Annotated[str, AfterValidator(_database_url), Field(repr=False)]
 """Of a PostgreSQL, or its `key=value` connection string; `sslmode=verify-full&sslrootcert=PATH` is TLS. A secret."""
 LogLevel = Annotated[str, AfterValidator(_log_level)]
 """The name of a level of `logging`."""
+Shards = Annotated[int, Field(ge=1, le=SHARDS_MAX)]
+"""How many queues there are of each work queue, each with one active consumer at a time. The same for all services."""
 File = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 """Its path; an empty one stands for none."""
 

@@ -104,7 +104,7 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType(
         "/ticketrush.payments.v1.PaymentsService/ReconcilePayments": _internal(SCHEDULER),
         f"{_PROVIDER}Charge": _internal(PAYMENTS),
         f"{_PROVIDER}CancelCharge": _internal(PAYMENTS),
-        f"{_PROVIDER}Refund": _internal(PAYMENTS),
+        f"{_PROVIDER}Refund": _internal(PAYMENTS, TOOLS),
         f"{_PROVIDER}GetCharge": _internal(PAYMENTS, TOOLS),
         f"{_PROVIDER}ListCharges": _internal(TOOLS),
         # What a process says of itself.

@@ -1,6 +1,7 @@
 """What a broker must know of us before anybody connects: users and their permissions, exchanges, queues, bindings.
 
-`python -m contract.broker` prints it as RabbitMQ's own definitions; `deploy/rabbitmq.definitions.json` is that.
+`python -m contract.broker` prints it as RabbitMQ's own definitions; `deploy/rabbitmq.definitions.json` is that, for
+one shard.
 """
 
 import json
@@ -9,12 +10,14 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from chassis.topology import RETRY_DELAYS_S, furniture, parked_queue, retry_exchange
+from chassis.topology import RETRY_DELAYS_S, exchange_arguments, furniture, parked_queue, retry_exchange
 from contract import keys
 
 VIRTUAL_HOST: Final = "/"
 # How the broker calls the default exchange, over which any queue can be written to by its name.
 _DEFAULT: Final = "amq.default"
+# Of any number: what a larger one has left is drained, too.
+_SHARD: Final = r"\.[0-9]{1,2}"
 # Of one gateway process each; named in gateway/inbox.py.
 _OWN_QUEUE: Final = r"gateway\.(replies|facts)\.[0-9a-f]{32}"
 
@@ -31,13 +34,14 @@ class User(NamedTuple):
 
 
 def _owner(service: str) -> User:
-    """Of work queues. Who declares one that dead-letters must be able to write where it does: to the default exchange,
+    """Of work queues: of their shards, of the exchange that chooses among these, and of the queue for what comes again,
+    which has its name. Who declares one that dead-letters must be able to write where it does: to the default exchange,
     over which the answers to the gateways go, too."""
     queues = [queue for queue in (*keys.RESERVATIONS_QUEUES, *keys.PAYMENTS_QUEUES) if queue.service == service]
     names = (*(queue.name for queue in queues), parked_queue(service))
     names += tuple(f"{service}.retry.{delay_s:g}s" for delay_s in RETRY_DELAYS_S)
     names += (keys.EXCHANGE, *(retry_exchange(keys.EXCHANGE, delay_s) for delay_s in RETRY_DELAYS_S))
-    own = tuple(map(re.escape, names))
+    own = (*map(re.escape, names), *(re.escape(queue.name) + _SHARD for queue in queues))
     binds = tuple(key for queue in queues for key in queue.routing_keys)
     return User(own, (*own, re.escape(_DEFAULT)), own, keys.SAID_BY[service], binds)
 
@@ -66,9 +70,12 @@ def name_of(service: str) -> str:
     return f"ticketrush_{service}"
 
 
-def definitions() -> dict[str, Any]:
-    """RabbitMQ's definitions. The users have no passwords: nobody can log in as one until it is given its own."""
-    wanted = furniture(keys.EXCHANGE, (*keys.RESERVATIONS_QUEUES, *keys.PAYMENTS_QUEUES))
+def definitions(shards: int = 1) -> dict[str, Any]:
+    """RabbitMQ's definitions for so many shards of each work queue.
+
+    The users have no passwords: nobody can log in as one until it is given its own.
+    """
+    wanted = furniture(keys.EXCHANGE, (*keys.RESERVATIONS_QUEUES, *keys.PAYMENTS_QUEUES), shards=shards)
     place = {"vhost": VIRTUAL_HOST}
     durable = {**place, "durable": True, "auto_delete": False}
     return {
@@ -103,20 +110,20 @@ def definitions() -> dict[str, Any]:
             for service, user in USERS.items()
         ],
         "exchanges": [
-            {"name": name, **durable, "type": kind.value, "internal": False, "arguments": {}}
+            {"name": name, **durable, "type": kind.value, "internal": False, "arguments": exchange_arguments(kind)}
             for name, kind in wanted.exchanges.items()
         ],
         "queues": [{"name": name, **durable, "arguments": arguments} for name, arguments in wanted.queues.items()],
         "bindings": [
             {
-                "source": exchange,
+                "source": one.source,
                 **place,
-                "destination": queue,
-                "destination_type": "queue",
-                "routing_key": key,
+                "destination": one.destination,
+                "destination_type": "exchange" if one.to_exchange else "queue",
+                "routing_key": one.routing_key,
                 "arguments": {},
             }
-            for queue, exchange, key in wanted.bindings
+            for one in wanted.bindings
         ],
     }
 

@@ -6,9 +6,6 @@ All are UUIDv8 (RFC 9562): 16 bits of hash(event_id), then bits derived from wha
 from hashlib import blake2b
 from uuid import UUID
 
-SHARD_COUNT = 1
-"""Queues per key. One until a single queue is the limit; the ids carry their shard bits already."""
-
 _SHARD_SHIFT = 112
 _VARIANT_AND_VERSION_MASK = ~((0xF << 76) | (0x3 << 62))
 _VARIANT_AND_VERSION = (0x8 << 76) | (0x2 << 62)
@@ -25,13 +22,8 @@ def _uuid8(shard_bits: int, low_bits: int) -> UUID:
 
 
 def shard_bits(subject_id: UUID) -> int:
-    """The 16 bits by which a reservation, payment or ticket id can be routed."""
+    """The shard key: 16 bits that all ids of one event share. How many shards there are changes nothing about it."""
     return subject_id.int >> _SHARD_SHIFT
-
-
-def shard_of(subject_id: UUID) -> int:
-    """Number of the shard, 0 to SHARD_COUNT - 1."""
-    return shard_bits(subject_id) % SHARD_COUNT
 
 
 def event_id(request_id: str) -> UUID:

@@ -26,7 +26,11 @@ EXPIRED: Final = "ticket.expired"
 RESERVATION_UPDATED: Final = "ticket.reservation.updated"
 EVENT_UPDATED: Final = "ticket.event.updated"
 
-RESERVATION_COMMANDS: Final = WorkQueue("reservations.commands", (RESERVATION_REQUESTED,), service="reservations")
+# A command is some 270 bytes: a backlog of a million fits.
+COMMANDS_BYTES_MAX: Final = 512 * 1024 * 1024
+RESERVATION_COMMANDS: Final = WorkQueue(
+    "reservations.commands", (RESERVATION_REQUESTED,), service="reservations", bytes_max=COMMANDS_BYTES_MAX
+)
 # Money has its own queues: it never waits behind a rush of Reserve commands.
 RESERVATION_MONEY: Final = WorkQueue(
     "reservations.money",

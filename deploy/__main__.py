@@ -5,20 +5,26 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypedDict
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from chassis.topology import SHARDS_MAX
 from deploy import broker, compose, environment
 from deploy.errors import StackError
 from deploy.facts import External
+from deploy.ha import status as several
+from deploy.ha.stack import HaStack, is_of_several
+from deploy.ha.table import NAMES as NAMES_OF_SEVERAL
 from deploy.migrate import migrate as migrate_database
+from deploy.migrate import skip_numbers
 from deploy.services import (
     BROKER_USERS,
     GATEWAY_PORT,
@@ -26,20 +32,26 @@ from deploy.services import (
     NAMES,
     PROCESSES,
     SETTING_PREFIX,
+    SHARDS,
+    SHARDS_DEFAULT,
     TLS_DIR,
     TLS_SETTINGS,
 )
-from deploy.stack import GATEWAY_PORT_VARIABLE, HTTP_PORT_VARIABLE, Stack
+from deploy.stack import BACKUP_DIR, GATEWAY_PORT_VARIABLE, HTTP_PORT_VARIABLE, Stack
 from deploy.status import statuses
 
 RUN_DIR_VARIABLE: Final = f"{SETTING_PREFIX}RUN_DIR"
+SHARDS_VARIABLE: Final = f"{SETTING_PREFIX}{SHARDS}"
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _LOG_LINES: Final = 50
+# Each names a server that somebody else runs.
+_SERVERS_OF_OTHERS: Final = ("DATABASE_URL", "AMQP_URL", "RABBITMQ_MANAGEMENT_URL")
 # As a shell says of a program that Ctrl-C ended.
 _INTERRUPTED: Final = 130
 # As the Linux Standard Base has it: not running. Other errors are 1.
 _NOT_READY: Final = 3
 _FILE_COLUMNS: Final = 120
+TIME_FORMATS: Final = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"]
 
 app = typer.Typer(help="The local TicketRush stack.", no_args_is_help=True, add_completion=False)
 console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
@@ -52,7 +64,23 @@ def up() -> None:
         if _by_compose():
             compose.up(_run_dir(), _say)
         else:
+            _refuse_beside(_several(), NAMES_OF_SEVERAL)
             _stack().up()
+    _show()
+
+
+@app.command()
+def up_ha() -> None:
+    """The same with several of everything, so that any one process may die: start what does not run."""
+    with _told(), console.status("Bringing up several of everything ..."):
+        taken = [name for name in (*_SERVERS_OF_OTHERS, "RUNTIME") if os.environ.get(name)]
+        if taken:
+            raise StackError(f"several of everything bring their own servers; unset {' and '.join(taken)}")
+        _refuse_beside(_stack(), NAMES)
+        stack = _several()
+        stack.up()
+        # Where people and their tools look.
+        environment.write(_run_dir() / "stack.env", stack.env)
     _show()
 
 
@@ -63,7 +91,7 @@ def down() -> None:
         if _by_compose():
             compose.down(_say)
         else:
-            _stack().down()
+            _current().down()
 
 
 @app.command()
@@ -81,14 +109,15 @@ def logs(
     follow: Annotated[bool | None, typer.Option(help="Go on until Ctrl-C; the default on a terminal.")] = None,
 ) -> None:
     """Show the ends of the logs."""
-    names = names or list(NAMES)
-    if unknown := set(names) - set(NAMES):
-        raise typer.BadParameter(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    parts = NAMES_OF_SEVERAL if _is_of_several() else NAMES
+    names = names or list(parts)
+    if unknown := set(names) - set(parts):
+        raise typer.BadParameter(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
     follow = sys.stdout.isatty() if follow is None else follow
     with _told():
         if _by_compose():
             compose.logs(names, follow=follow, lines=_LOG_LINES)
-        files = [str(file) for file in map(_stack().log, names) if file.exists()]
+        files = [str(file) for file in map(_current().log, names) if file.exists()]
         if not files:
             raise StackError("there are no logs yet; start the stack with: make up")
     sys.stdout.flush()
@@ -102,13 +131,37 @@ def migrate() -> None:
     And users and queues in the broker at AMQP_URL, where RABBITMQ_MANAGEMENT_URL says how.
     """
     with _told():
-        url = os.environ.get("DATABASE_URL")
-        if not url:
-            raise StackError("DATABASE_URL is not set")
+        url = _database_url()
         passwords = {name: os.environ.get(name, "") for name in environment.PASSWORD_VARIABLES}
-        asyncio.run(migrate_database(url, passwords, _say))
+        if not asyncio.run(migrate_database(url, passwords, _say)):
+            return
         if (page := os.environ.get("RABBITMQ_MANAGEMENT_URL")) and (amqp_url := os.environ.get("AMQP_URL")):
-            broker.furnish(page, amqp_url, passwords)
+            broker.furnish(page, amqp_url, passwords, shards=_shards())
+
+
+@app.command()
+def backup() -> None:
+    """Make a whole copy of the private database, in TICKETRUSH_BACKUP_DIR as it was when it was started."""
+    with _told(), console.status("Copying the database ..."):
+        _say(f"the database is copied to {_stack().back_up()}")
+
+
+@app.command()
+def restore(
+    instant: Annotated[
+        datetime, typer.Argument(metavar="TIME", formats=TIME_FORMATS, help="Without a zone: local time.")
+    ],
+) -> None:
+    """Stop everything, and bring the private database back as it was at a time; see docs/operations.md first."""
+    with _told(), console.status("Restoring the database ..."):
+        _stack().restore(instant.astimezone())
+
+
+@app.command()
+def restored() -> None:
+    """Once after the database at DATABASE_URL was restored by other means, before any service: skip used numbers."""
+    with _told():
+        asyncio.run(skip_numbers(_database_url()))
 
 
 @app.command()
@@ -118,7 +171,7 @@ def definitions() -> None:
         passwords = {name: os.environ.get(name, "") for name in environment.PASSWORD_VARIABLES}
         if missing := [user.password_variable for user in BROKER_USERS if not passwords[user.password_variable]]:
             raise StackError(f"these are not set: {', '.join(missing)}")
-        sys.stdout.write(json.dumps(broker.filled(passwords)) + "\n")
+        sys.stdout.write(json.dumps(broker.filled(passwords, shards=_shards())) + "\n")
 
 
 @app.command()
@@ -128,13 +181,59 @@ def clean() -> None:
         if _by_compose():
             compose.clean(_say)
         else:
+            _several().clean()
+            if _is_of_several():
+                (_run_dir() / "stack.env").unlink()
             _stack().clean()
 
 
+def _database_url() -> str:
+    url = os.environ.get("DATABASE_URL")
+    if not url:
+        raise StackError("DATABASE_URL is not set")
+    return url
+
+
 def _stack() -> Stack:
-    """The stack as the environment asks for it; every service gets the TICKETRUSH_* variables that we do not set."""
+    """The stack of one of each, as the environment asks for it."""
+    others = External(*(os.environ.get(name) for name in _SERVERS_OF_OTHERS))
+    backups = os.environ.get(f"{SETTING_PREFIX}{BACKUP_DIR}")
+    return Stack(_run_dir(), external=others, backup_dir=Path(backups) if backups else None, **_asked_for())
+
+
+def _several() -> HaStack:
+    """The stack of several, likewise. It has a folder of its own, with other data."""
+    return HaStack(_run_dir() / "ha", **_asked_for())
+
+
+def _current() -> Stack | HaStack:
+    """The one that was started last."""
+    return _several() if _is_of_several() else _stack()
+
+
+def _is_of_several() -> bool:
+    return is_of_several(environment.read(_run_dir() / "stack.env"))
+
+
+def _refuse_beside(other: Stack | HaStack, names: Sequence[str]) -> None:
+    """A stack is one or the other: both would be at the same address."""
+    if any(other.pid(name) for name in names):
+        raise StackError("the other kind of stack runs here; stop it first: make down")
+
+
+class _AskedFor(TypedDict):
+    gateway_port: int
+    http_port: int
+    http_port_preferred: int | None
+    settings: Mapping[str, Mapping[str, str]]
+    shards: int
+    say: Callable[[str], None]
+
+
+def _asked_for() -> _AskedFor:
+    """What the environment asks for; every service gets the TICKETRUSH_* variables that we do not set."""
     ours = {variable.removeprefix(SETTING_PREFIX) for variable in (GATEWAY_PORT_VARIABLE, HTTP_PORT_VARIABLE)}
-    ours |= {"RUN_DIR", "LISTEN_ADDRESS", "METRICS_ADDRESS", TLS_DIR, *TLS_SETTINGS}
+    ours |= {"RUN_DIR", BACKUP_DIR, "LISTEN_ADDRESS", "METRICS_ADDRESS", TLS_DIR, *TLS_SETTINGS}
     # TOKEN is that of whoever types commands here.
     ours |= {"TOKEN", *(setting for service in PROCESSES for setting in service.settings)}
     ours |= {name.removeprefix(SETTING_PREFIX) for name in environment.PASSWORD_VARIABLES}
@@ -144,16 +243,13 @@ def _stack() -> Stack:
         if name.startswith(SETTING_PREFIX)
     }
     common = {name: value for name, value in given.items() if name not in ours}
-    return Stack(
-        _run_dir(),
+    return _AskedFor(
         gateway_port=_port(GATEWAY_PORT_VARIABLE, GATEWAY_PORT),
         http_port=_port(HTTP_PORT_VARIABLE, 0),
         # Many programs like this one: where nobody says which, another will do.
         http_port_preferred=None if os.environ.get(HTTP_PORT_VARIABLE) else HTTP_PORT,
         settings={service.name: common for service in PROCESSES},
-        external=External(
-            os.environ.get("DATABASE_URL"), os.environ.get("AMQP_URL"), os.environ.get("RABBITMQ_MANAGEMENT_URL")
-        ),
+        shards=_shards(),
         say=_say,
     )
 
@@ -169,6 +265,13 @@ def _port(variable: str, usual: int) -> int:
     return int(text)
 
 
+def _shards() -> int:
+    text = os.environ.get(SHARDS_VARIABLE) or str(SHARDS_DEFAULT)
+    if not (text.isdigit() and 1 <= int(text) <= SHARDS_MAX):
+        raise StackError(f"{SHARDS_VARIABLE} must be 1 to {SHARDS_MAX}, not {text!r}")
+    return int(text)
+
+
 def _by_compose() -> bool:
     runtime = os.environ.get("RUNTIME") or "local"
     if runtime not in {"local", "compose"}:
@@ -179,7 +282,7 @@ def _by_compose() -> bool:
 def _show() -> bool:
     """Prints the table of parts; whether all are ready."""
     with _told():
-        parts = statuses(_stack())
+        parts = several.statuses(_several()) if _is_of_several() else statuses(_stack())
     if not parts:
         _say("nothing was started yet; start the stack with: make up")
         return False
@@ -193,7 +296,7 @@ def _show() -> bool:
     console.print(table)
     are_ready = all(part.ready for part in parts)
     if not are_ready:
-        _say("make up starts what does not run")
+        _say(f"make {'up-ha' if _is_of_several() else 'up'} starts what does not run")
     return are_ready
 
 

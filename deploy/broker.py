@@ -7,15 +7,14 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
+from contract.broker import definitions
 from deploy.errors import StackError
 from deploy.process import wait_until
 from deploy.services import BROKER_USERS, BrokerUser
 
-DEFINITIONS: Final = Path(__file__).parent / "rabbitmq.definitions.json"
 _TIMEOUT_S: Final = 20.0
 _READY_DEADLINE_S: Final = 30.0
 _SALT_BYTES: Final = 4
@@ -28,12 +27,13 @@ def user_url(amqp_url: str, user: BrokerUser, password: str) -> str:
     return parts._replace(netloc=f"{user.name}:{quote(password, safe='')}@{hosts}").geturl()
 
 
-def furnish(management_url: str, amqp_url: str, passwords: Mapping[str, str]) -> None:
+def furnish(management_url: str, amqp_url: str, passwords: Mapping[str, str], *, shards: int = 1) -> None:
     """Makes all that the definitions say in the virtual host of the URL, as its user, who must be an administrator.
 
-    `passwords` holds one for each user's `password_variable`. What is there already stays. Raises StackError.
+    `shards` are those of each work queue. `passwords` holds one for each user's `password_variable`. What is there
+    already stays. Raises StackError.
     """
-    body = json.dumps(filled(passwords, virtual_host(amqp_url))).encode()
+    body = json.dumps(filled(passwords, virtual_host(amqp_url), shards=shards)).encode()
     problem = ""
 
     def done() -> bool:
@@ -55,18 +55,18 @@ def furnish(management_url: str, amqp_url: str, passwords: Mapping[str, str]) ->
         raise StackError(f"RabbitMQ's management page at {management_url} does not answer: {problem}")
 
 
-def filled(passwords: Mapping[str, str], virtual_host: str = "/") -> dict[str, Any]:
+def filled(passwords: Mapping[str, str], virtual_host: str = "/", *, shards: int = 1) -> dict[str, Any]:
     """The definitions for this virtual host, with the hashes of the passwords."""
-    definitions: dict[str, Any] = json.loads(DEFINITIONS.read_text())
-    for things in definitions.values():
+    known = definitions(shards)
+    for things in known.values():
         for thing in things:
             if "vhost" in thing:
                 thing["vhost"] = virtual_host
-    definitions["vhosts"] = [{"name": virtual_host}]
+    known["vhosts"] = [{"name": virtual_host}]
     hashes = {user.name: _password_hash(passwords[user.password_variable]) for user in BROKER_USERS}
-    for user in definitions["users"]:
+    for user in known["users"]:
         user["password_hash"] = hashes[user["name"]]
-    return definitions
+    return known
 
 
 def virtual_host(amqp_url: str) -> str:

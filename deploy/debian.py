@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from deploy.errors import StackError
@@ -16,7 +17,19 @@ INSTALL_DEADLINE_S: Final = 1_200.0
 LOCK_DEADLINE_S: Final = 300
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 _NO_CLUSTER: Final = Path("/etc/postgresql-common/createcluster.d/ticketrush.conf")
-_SYSTEM_SERVICES: Final = ("postgresql", "rabbitmq-server", "prometheus", "prometheus-postgres-exporter")
+# Package -> the service of the system that it brings.
+_SYSTEM_SERVICES: Final = MappingProxyType(
+    {
+        "postgresql": "postgresql",
+        "rabbitmq-server": "rabbitmq-server",
+        "docker.io": "docker",
+        "prometheus": "prometheus",
+        "prometheus-postgres-exporter": "prometheus-postgres-exporter",
+        "patroni": "patroni",
+        "etcd-server": "etcd",
+        "haproxy": "haproxy",
+    }
+)
 
 
 def install(packages: Sequence[str], log: Path, say: Callable[[str], None]) -> None:
@@ -71,7 +84,7 @@ def _become_root() -> list[str] | None:
 @contextlib.contextmanager
 def _system_services_left_alone(root: Sequence[str], packages: Sequence[str]) -> Iterator[None]:
     """Debian starts a server as soon as it is installed, and at each boot; ours are private, so both are prevented."""
-    brought = [name for name in _SYSTEM_SERVICES if name in packages]
+    brought = [service for package, service in _SYSTEM_SERVICES.items() if package in packages]
     if not brought:
         yield
         return

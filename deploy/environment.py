@@ -2,7 +2,7 @@
 
 import secrets
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -36,10 +36,10 @@ def write(path: Path, values: Mapping[str, str]) -> None:
     write_atomically(path, "".join(f"{key}={shlex.quote(value)}\n" for key, value in values.items()))
 
 
-def passwords(path: Path) -> dict[str, str]:
-    """The passwords of database and broker by variable; drawn on first use, then kept in the file."""
+def passwords(path: Path, variables: Sequence[str] = PASSWORD_VARIABLES) -> dict[str, str]:
+    """The passwords of database and broker by variable; drawn on first use, then kept in the file with no others."""
     known = read(path)
-    wanted = {name: known.get(name) or secrets.token_urlsafe(_SECRET_BYTES) for name in PASSWORD_VARIABLES}
+    wanted = {name: known.get(name) or secrets.token_urlsafe(_SECRET_BYTES) for name in variables}
     if wanted != known:
         write(path, wanted)
     return wanted

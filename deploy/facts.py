@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from deploy import postgres, rabbitmq
 from deploy.broker import user_url
 from deploy.environment import ADMINISTRATOR_PASSWORD, BROKER_PASSWORD, role_url
-from deploy.services import BROKER_USERS, LOOPBACK, PROCESSES, RABBITMQ, ROLES, TLS_DIR
+from deploy.services import BROKER_USERS, LOOPBACK, PROCESSES, RABBITMQ, ROLES, SHARDS, TLS_DIR
 
 # Of a broker of our own, or one in a container: another's may show none, or elsewhere.
 RABBITMQ_METRICS_ADDRESS: Final = "RABBITMQ_METRICS_ADDRESS"
@@ -28,7 +28,9 @@ class External:
     management_url: str | None = None
 
 
-def gather(run_dir: Path, ports: Mapping[str, int], passwords: Mapping[str, str], external: External) -> dict[str, str]:
+def gather(
+    run_dir: Path, ports: Mapping[str, int], passwords: Mapping[str, str], external: External, *, shards: int
+) -> dict[str, str]:
     """Every fact: the addresses of the services, the URLs of the servers, and each role's own URL."""
     facts: dict[str, str] = {}
     for service in PROCESSES:
@@ -48,6 +50,7 @@ def gather(run_dir: Path, ports: Mapping[str, int], passwords: Mapping[str, str]
     facts[TLS_DIR] = str(run_dir / "tls")
     # The HTTP front, which says for whom it calls.
     facts["TRUSTED_PROXIES"] = LOOPBACK
+    facts[SHARDS] = str(shards)
     return facts
 
 

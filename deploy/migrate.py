@@ -16,26 +16,68 @@ from deploy.errors import StackError
 from deploy.services import OWNER, ROLES, SCHEMAS, Role
 
 ATTEMPTS_MAX: Final = 10
+# More than the time that is lost can have given out: 15,000 a second for 18 hours.
+NUMBERS_SKIPPED: Final = 1_000_000_000
 CONNECT_TIMEOUT_S: Final = 10
 _ROOT: Final = Path(__file__).resolve().parent.parent
 Result = TypeVar("Result")
 
 
-async def migrate(admin_url: str, passwords: Mapping[str, str], say: Callable[[str], None]) -> None:
+async def migrate(admin_url: str, passwords: Mapping[str, str], say: Callable[[str], None]) -> bool:
     """Makes roles and schemas where missing, sets passwords, applies new migrations as the owner, then grants anew.
 
-    `passwords` holds one for each role's `password_variable`. Raises StackError.
+    Leaves a database alone that is newer than this version, and answers False then. `passwords` holds one for each
+    role's `password_variable`. Raises StackError.
     """
     missing = [role.password_variable for role in ROLES if not passwords.get(role.password_variable)]
     if missing:
         raise StackError(f"cannot migrate, these are not set: {', '.join(missing)}")
     try:
+        if newer := await _newer(admin_url):
+            # Our rights and roles would be yesterday's: who uses what is new would lose it.
+            say(f"the database is newer than this version ({', '.join(newer)}): it stays as it is")
+            return False
         await _make_roles(admin_url, passwords)
         for schema in SCHEMAS:
             for file in await migrations.migrate(admin_url, schema, folders(schema), owner=OWNER):
                 say(f"schema {schema}: applied {file}")
         for problem in await _tried_again(admin_url, grants.apply):
             say(problem)
+    except psycopg.Error as error:
+        raise StackError(f"the database at DATABASE_URL does not do what is needed: {error}") from error
+    except migrations.MigrationChanged as error:
+        raise StackError(str(error)) from error
+    return True
+
+
+async def _newer(admin_url: str) -> list[str]:
+    """The migrations that are applied and that this version does not know."""
+
+    async def look(conn: AsyncConnection) -> list[str]:
+        found: list[str] = []
+        for schema in SCHEMAS:
+            table = Identifier(schema, "migration")
+            there = await (await conn.execute("SELECT to_regclass(%s)", (f"{schema}.migration",))).fetchone()
+            if there != (None,):
+                known = migrations.names(folders(schema))
+                rows = await (await conn.execute(SQL("SELECT name FROM {} ORDER BY name").format(table))).fetchall()
+                found += [f"{schema}: {name}" for (name,) in rows if name not in known]
+        return found
+
+    return await _in_a_transaction(admin_url, look)
+
+
+async def skip_numbers(admin_url: str) -> None:
+    """After a restore, before any service: what the lost time has numbered (history, parked messages, the audit) keeps
+    its number, for nothing gets it a second time. Raises StackError.
+    """
+    try:
+        async with await AsyncConnection.connect(admin_url, connect_timeout=CONNECT_TIMEOUT_S) as conn:
+            await conn.execute(
+                """SELECT setval(format('%%I.%%I', schemaname, sequencename)::regclass, coalesce(last_value, 0) + %s)
+                   FROM pg_sequences WHERE schemaname = ANY(%s)""",
+                (NUMBERS_SKIPPED, list(SCHEMAS)),
+            )
     except psycopg.Error as error:
         raise StackError(f"the database at DATABASE_URL does not do what is needed: {error}") from error
 

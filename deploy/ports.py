@@ -45,6 +45,11 @@ class Ports:
         write_atomically(self._file, json.dumps(self._chosen, indent=2))
         return {name: self._chosen[name] for name in wanted}
 
+    @property
+    def known(self) -> Mapping[str, int]:
+        """All that were chosen so far."""
+        return self._chosen
+
     def _choose(self) -> int:
         for _ in range(_ATTEMPTS_MAX):
             port = secrets.choice(_RANGE)

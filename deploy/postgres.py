@@ -6,12 +6,14 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import psycopg
 from psycopg.sql import SQL, Identifier
 
+from deploy.backups import Backups
 from deploy.errors import StackError
 from deploy.process import Process, as_account, wait_until
 from deploy.services import ADMINISTRATOR, DATABASE, LOOPBACK
@@ -25,9 +27,11 @@ STOP_SIGNAL: Final = signal.SIGINT
 _CHECK_TIMEOUT_S: Final = 5
 _INITDB_DEADLINE_S: Final = 120.0
 _ORPHANS_DEADLINE_S: Final = 10.0
-_MAX_CONNECTIONS: Final = 200
+# For all that was written since the whole copy: some minutes of it a gigabyte.
+RECOVERY_DEADLINE_S: Final = 3_600.0
+MAX_CONNECTIONS: Final = 200
 _DEBIAN_BINARIES: Final = Path("/usr/lib/postgresql")
-_ENVIRONMENT: Final = {"PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}
+ENVIRONMENT: Final = {"PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}
 
 
 def url(port: int, password: str, database: str = DATABASE) -> str:
@@ -49,83 +53,133 @@ class Postgres:
     fact = "DATABASE_URL"
     package = "postgresql"
 
-    def __init__(self, process: Process, run_dir: Path, ports: Mapping[str, int], password: str) -> None:
+    def __init__(
+        self, process: Process, run_dir: Path, ports: Mapping[str, int], password: str, backup_dir: Path | None = None
+    ) -> None:
         self.process = process
         self._run_dir = run_dir
         self._port = ports["postgres"]
         self._password = password
+        self._backups = Backups(backup_dir, server_account()) if backup_dir else None
 
     @property
     def url(self) -> str:
         return url(self._port, self._password)
 
     def is_installed(self) -> bool:
-        return _find_binaries(None) is not None
+        return find_binaries(None) is not None
 
     def check(self, url: str) -> None:
         check(url)
 
     def start(self) -> None:
         """Makes data directory and database first if there are none."""
-        home = _home(self._run_dir)
-        binaries = _binaries(home / "data")
+        home = self._own_home()
         if not (home / "data").exists():
-            _make_data(home, binaries, self._password)
+            _make_data(home, binaries(home / "data"), self._password)
+        self._start(home, {}, START_DEADLINE_S)
+        make_database(self._stock)
+
+    def back_up(self) -> Path:
+        """Makes a whole copy of the server, which must run. Raises StackError."""
+        connection = {"PGHOST": LOOPBACK, "PGPORT": str(self._port), "PGUSER": ADMINISTRATOR}
+        return self._has_backups().take(binaries(self._own_home() / "data"), connection | self._login)
+
+    def restore(self, target: datetime) -> Path | None:
+        """Starts the server, which must be stopped, as it was at that instant; returns where what it had is kept.
+
+        Where that cannot be done, all is as it was. Raises StackError.
+        """
+        home = self._own_home()
+        data, backups = home / "data", self._has_backups()
+        backup = backups.newest_before(target)
+        kept = home / f"data.before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}" if data.exists() else None
+        if kept:
+            data.rename(kept)
+        try:
+            backups.unpack(backup, data)
+            self._start(home, backups.recovery(target), RECOVERY_DEADLINE_S)
+        except StackError:
+            self.process.kill()
+            shutil.rmtree(data, ignore_errors=True)
+            if kept:
+                kept.rename(data)
+            raise
+        return kept
+
+    def _own_home(self) -> Path:
+        return own_home(self._run_dir / "postgres")
+
+    def _has_backups(self) -> Backups:
+        if self._backups is None:
+            raise StackError("nothing is kept to be restored: set TICKETRUSH_BACKUP_DIR, then make down, make up")
+        return self._backups
+
+    @property
+    def _login(self) -> dict[str, str]:
+        return {"PGPASSWORD": self._password}
+
+    @property
+    def _stock(self) -> str:
+        """The URL of the database that every server has from the start."""
+        return url(self._port, self._password, "postgres")
+
+    def _start(self, home: Path, extra: Mapping[str, object], deadline_s: float) -> None:
+        """Starts it on data that are there, and waits until it takes writes."""
         _forget_dead_postmaster(home / "data")
+        if self._backups:
+            self._backups.prepare()
+            extra = self._backups.settings() | dict(extra)
         settings = {
             "port": self._port,
             "listen_addresses": LOOPBACK,
             # A path to a Unix socket may hold only 107 bytes; the run directory's may be longer.
             "unix_socket_directories": "",
-            "max_connections": _MAX_CONNECTIONS,
+            "max_connections": MAX_CONNECTIONS,
             "log_timezone": "UTC",
             "timezone": "UTC",
+            **extra,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        command = [str(binaries / "postgres"), "-D", str(home / "data"), *options]
-        self.process.start(command, _ENVIRONMENT, directory=Path("/"), account=_account())
-        # The database that every server has from the start.
-        stock = url(self._port, self._password, "postgres")
-        wait_until(lambda: self.process.pid is None or _answers(stock), START_DEADLINE_S)
-        if self.process.pid is None or not _answers(stock):
+        command = [str(binaries(home / "data") / "postgres"), "-D", str(home / "data"), *options]
+        self.process.start(command, ENVIRONMENT, directory=Path("/"), account=server_account())
+        wait_until(lambda: self.process.pid is None or _answers(self._stock), deadline_s)
+        if self.process.pid is None or not _answers(self._stock):
             raise StackError(
                 f"PostgreSQL does not answer on port {self._port}; "
                 f"the end of {self.process.log}:\n{self.process.log_tail()}"
             )
-        _make_database(stock)
 
 
-def remove_data(run_dir: Path) -> None:
-    """Removes the data, wherever it lies. The server must be stopped."""
-    home = run_dir / "postgres"
+def remove_data(home: Path) -> None:
+    """Removes a directory of `own_home`, wherever it lies. Its server must be stopped."""
     if home.exists():
         shutil.rmtree(home.resolve())
     if home.is_symlink():
         home.unlink()
 
 
-def _account() -> str | None:
+def server_account() -> str | None:
     """Whom the server runs as: it refuses root."""
     return "postgres" if os.geteuid() == 0 else None
 
 
-def _home(run_dir: Path) -> Path:
-    """The directory of the server: `postgres`, or what that links to where its account cannot go there."""
-    link = run_dir / "postgres"
+def own_home(link: Path) -> Path:
+    """The directory of a server, made when it is missing; or what it links to where its account cannot go there."""
     if not link.exists():
         link.unlink(missing_ok=True)
         link.mkdir(mode=0o700)
-        if not _hand_over(link):
+        if not hand_over(link):
             link.rmdir()
             elsewhere = Path(tempfile.mkdtemp(prefix="ticketrush-postgres-", dir=ELSEWHERE))
-            _hand_over(elsewhere)
+            hand_over(elsewhere)
             link.symlink_to(elsewhere)
     return link.resolve()
 
 
-def _hand_over(directory: Path) -> bool:
+def hand_over(directory: Path) -> bool:
     """Gives the directory to the server's account; False if that account cannot get there."""
-    account = _account()
+    account = server_account()
     if account is None:
         return True
     try:
@@ -138,18 +192,18 @@ def _hand_over(directory: Path) -> bool:
     return probe.returncode == 0
 
 
-def _binaries(data: Path) -> Path:
+def binaries(data: Path) -> Path:
     """The folder of the programs that can serve the data, the newest if there is none yet."""
     version_file = data / "PG_VERSION"
     version = version_file.read_text().strip() if version_file.exists() else None
-    found = _find_binaries(version)
+    found = find_binaries(version)
     if found is None:
         wanted = f"PostgreSQL {version}, which made {data}" if version else "initdb and postgres"
         raise StackError(f"cannot find {wanted}; install it, or remove the data with: make clean")
     return found
 
 
-def _find_binaries(version: str | None) -> Path | None:
+def find_binaries(version: str | None) -> Path | None:
     """The folder with the newest server, or with the one of that major version."""
     on_path = shutil.which("postgres")
     folders = [Path(on_path).resolve().parent] if on_path and version is None else []
@@ -164,13 +218,13 @@ def _make_data(home: Path, binaries: Path, password: str) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     secret.touch(mode=0o600)
     secret.write_text(password)
-    _hand_over(secret)
+    hand_over(secret)
     command = [str(binaries / "initdb"), "-D", str(unfinished), "-U", ADMINISTRATOR, "-E", "UTF8", "--locale=C.UTF-8"]
     command += ["--auth=scram-sha-256", f"--pwfile={secret}", "--data-checksums"]
     try:
         done = subprocess.run(
-            [*as_account(_account()), *command],
-            env=_ENVIRONMENT,
+            [*as_account(server_account()), *command],
+            env=ENVIRONMENT,
             cwd="/",
             capture_output=True,
             text=True,
@@ -189,13 +243,13 @@ def _forget_dead_postmaster(data: Path) -> None:
 
     PostgreSQL itself refuses to start while that pid is somebody's, be it a stranger's who got the number since.
     """
-    if not wait_until(lambda: not _at_work_in(data), _ORPHANS_DEADLINE_S):
-        pids = " ".join(map(str, _at_work_in(data)))
+    if not wait_until(lambda: not at_work_in(data), _ORPHANS_DEADLINE_S):
+        pids = " ".join(map(str, at_work_in(data)))
         raise StackError(f"another PostgreSQL is still at work in {data} (pid {pids}); stop it first: kill -INT {pids}")
     (data / "postmaster.pid").unlink(missing_ok=True)
 
 
-def _at_work_in(data: Path) -> list[int]:
+def at_work_in(data: Path) -> list[int]:
     """The processes whose working directory is the data directory: a server and its backends."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
@@ -209,15 +263,15 @@ def _at_work_in(data: Path) -> list[int]:
 
 
 def _answers(administrator_url: str) -> bool:
+    """Whether it takes writes: one that recovers answers earlier."""
     try:
         with psycopg.connect(administrator_url, connect_timeout=2) as conn:
-            conn.execute("SELECT 1")
+            return conn.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
     except psycopg.OperationalError:
         return False
-    return True
 
 
-def _make_database(administrator_url: str) -> None:
+def make_database(administrator_url: str) -> None:
     with psycopg.connect(administrator_url, autocommit=True, connect_timeout=2) as conn:
         if conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone() is None:
             conn.execute(SQL("CREATE DATABASE {}").format(Identifier(DATABASE)))

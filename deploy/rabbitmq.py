@@ -4,7 +4,9 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -20,6 +22,8 @@ from deploy.process import Process, wait_until, write_atomically
 from deploy.services import BROKER_ADMINISTRATOR, LOOPBACK
 
 START_DEADLINE_S: Final = 90.0
+# A node of a cluster asks the others for its tables ten times, for 30 s each.
+START_DEADLINE_IN_CLUSTER_S: Final = 330.0
 STOP_DEADLINE_S: Final = 20.0
 _EPMD_DEADLINE_S: Final = 10.0
 _QUEUES_DEADLINE_S: Final = 10.0
@@ -30,8 +34,16 @@ _MEMORY_LIMIT_BYTES: Final = 1024 * 1024 * 1024
 _SCRIPT: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 # RabbitMQ's stock user, whose password is the same. A new node never has it; one of an earlier version may.
 _STOCK_USER: Final = "guest"
+_NODE: Final = "ticketrush"
 
+# For people, for Prometheus, and by which several shards are chosen among.
+PLUGINS: Final = ("rabbitmq_management", "rabbitmq_prometheus", "rabbitmq_consistent_hash_exchange")
 PORTS: Final = ("rabbitmq", "rabbitmq_management", "rabbitmq_metrics", "rabbitmq_distribution", "epmd")
+
+
+def full_name(name: str) -> str:
+    """A node's full name to Erlang."""
+    return f"{name}@localhost"
 
 
 def url(port: int, password: str) -> str:
@@ -53,17 +65,32 @@ def check(amqp_url: str) -> None:
 
 
 class RabbitMQ:
-    """The private node of a run directory, see `deploy.servers.Server`. `epmd` is Erlang's name service, ours alone."""
+    """A private node with its data in `home`, see `deploy.servers.Server`. `epmd` is Erlang's name service, ours alone.
+
+    `name` is that of the node to Erlang; nodes that name each other as `peers`, and share a cookie, are one cluster.
+    """
 
     fact = "AMQP_URL"
     package = "rabbitmq-server"
 
-    def __init__(self, node: Process, epmd: Process, run_dir: Path, ports: Mapping[str, int], password: str) -> None:
+    def __init__(
+        self,
+        node: Process,
+        epmd: Process,
+        home: Path,
+        ports: Mapping[str, int],
+        password: str,
+        *,
+        name: str = _NODE,
+        peers: Sequence[str] = (),
+    ) -> None:
         self.process = node
         self._epmd = epmd
-        self._home = run_dir / "rabbitmq"
+        self._home = home
         self._ports = ports
         self._password = password
+        self._name = name
+        self._peers = peers
 
     @property
     def url(self) -> str:
@@ -78,24 +105,26 @@ class RabbitMQ:
     def start(self) -> None:
         node, epmd, ports = self.process, self._epmd, self._ports
         self._home.mkdir(exist_ok=True)
-        environment = _environment(self._home, node.log, ports)
-        _configure(self._home, ports, self._password)
-        if epmd.pid is None:
-            # Started here, because a node that finds none starts one that outlives it.
-            binary = shutil.which("epmd") or "/usr/lib/erlang/bin/epmd"
-            epmd.start([binary], environment, directory=self._home)
-            wait_until(lambda: epmd.pid is None or accepts(ports["epmd"]), _EPMD_DEADLINE_S)
-        node.start([str(_SCRIPT)], environment, directory=self._home)
-        wait_until(lambda: node.pid is None or _is_up(ports), START_DEADLINE_S)
+        _configure(self._home, ports, self._password, self._peers)
+        start_epmd(epmd, self._home, ports["epmd"])
+        node.start([str(_SCRIPT)], self.environment, directory=self._home)
+        deadline_s = START_DEADLINE_IN_CLUSTER_S if self._peers else START_DEADLINE_S
+        wait_until(lambda: node.pid is None or _is_up(ports), deadline_s)
         if node.pid is None or not _is_up(ports):
             raise StackError(
                 f"RabbitMQ did not come up on port {ports['rabbitmq']}; the end of {node.log}:\n{node.log_tail()}"
             )
         self._replace_stock_user()
 
+    def forget(self) -> None:
+        """Sets its data aside; it must be stopped. For when what its messages tell of has never happened."""
+        data = self._home / "data"
+        if data.exists():
+            data.rename(self._home / f"data.before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+
     def _replace_stock_user(self) -> None:
         """In a node that still has it: the configured administrator is made only with new data."""
-        page, stock = self._page, f"amqp://{_STOCK_USER}:{_STOCK_USER}@{LOOPBACK}/"
+        page, stock = self.page, f"amqp://{_STOCK_USER}:{_STOCK_USER}@{LOOPBACK}/"
         try:
             ask(page, stock, "GET", "/api/whoami")
         except HTTPError as error:
@@ -109,7 +138,13 @@ class RabbitMQ:
         ask(page, self.url, "DELETE", f"/api/users/{_STOCK_USER}")
 
     @property
-    def _page(self) -> str:
+    def environment(self) -> dict[str, str]:
+        """Of its process, and of RabbitMQ's own tools when they ask it."""
+        return _environment(self._home, self.process.log, self._ports, self._name)
+
+    @property
+    def page(self) -> str:
+        """Its management page."""
         return f"http://{LOOPBACK}:{self._ports['rabbitmq_management']}"
 
     def wait_until_queues_are_on_disk(self) -> bool:
@@ -125,7 +160,7 @@ class RabbitMQ:
         return all(_registration(name) in saved for name in self._quorum_queues())
 
     def _quorum_queues(self) -> list[str]:
-        answer = ask(self._page, self.url, "GET", "/api/queues?columns=name,type")
+        answer = ask(self.page, self.url, "GET", "/api/queues?columns=name,type")
         queues: list[dict[str, str]] = json.loads(answer)
         return [queue["name"] for queue in queues if queue["type"] == "quorum"]
 
@@ -136,16 +171,36 @@ def _registration(queue: str) -> bytes:
     return bytes([len(name)]) + name
 
 
-def _environment(home: Path, log: Path, ports: Mapping[str, int]) -> dict[str, str]:
+def start_epmd(epmd: Process, home: Path, port: int) -> None:
+    """Starts it if none listens there, because a node that finds none starts one that outlives it."""
+    if epmd.pid is None and not accepts(port):
+        binary = shutil.which("epmd") or "/usr/lib/erlang/bin/epmd"
+        epmd.start([binary], _environment_of_epmd(home, port), directory=home)
+        wait_until(lambda: epmd.pid is None or accepts(port), _EPMD_DEADLINE_S)
+
+
+def stop_epmd(home: Path, port: int) -> None:
+    """Ends whichever listens there, once no node needs it."""
+    binary = shutil.which("epmd") or "/usr/lib/erlang/bin/epmd"
+    environment = _environment_of_epmd(home, port)
+    subprocess.run([binary, "-kill"], env=environment, capture_output=True, timeout=_EPMD_DEADLINE_S, check=False)
+
+
+def _environment_of_epmd(home: Path, port: int) -> dict[str, str]:
     return {
         "PATH": f"{os.defpath}:/usr/sbin:/sbin",
         "LANG": "C.UTF-8",
         # Erlang keeps its cookie there.
         "HOME": str(home),
-        "ERL_EPMD_PORT": str(ports["epmd"]),
+        "ERL_EPMD_PORT": str(port),
         "ERL_EPMD_ADDRESS": LOOPBACK,
+    }
+
+
+def _environment(home: Path, log: Path, ports: Mapping[str, int], name: str) -> dict[str, str]:
+    return _environment_of_epmd(home, ports["epmd"]) | {
         "ERL_CRASH_DUMP_SECONDS": "0",
-        "RABBITMQ_NODENAME": "ticketrush@localhost",
+        "RABBITMQ_NODENAME": full_name(name),
         "RABBITMQ_DIST_PORT": str(ports["rabbitmq_distribution"]),
         "RABBITMQ_CONF_ENV_FILE": str(home / "environment"),
         "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
@@ -164,7 +219,7 @@ def _environment(home: Path, log: Path, ports: Mapping[str, int]) -> dict[str, s
     }
 
 
-def _configure(home: Path, ports: Mapping[str, int], password: str) -> None:
+def _configure(home: Path, ports: Mapping[str, int], password: str, peers: Sequence[str]) -> None:
     lines = [
         f"default_user = {BROKER_ADMINISTRATOR}",
         f"default_pass = {password}",
@@ -176,8 +231,21 @@ def _configure(home: Path, ports: Mapping[str, int], password: str) -> None:
         f"disk_free_limit.absolute = {_DISK_FREE_LIMIT_BYTES}",
         f"vm_memory_high_watermark.absolute = {_MEMORY_LIMIT_BYTES}",
     ]
+    if peers:
+        lines += [
+            "cluster_formation.peer_discovery_backend = classic_config",
+            *(
+                f"cluster_formation.classic_config.nodes.{number} = {full_name(peer)}"
+                for number, peer in enumerate(peers, 1)
+            ),
+            # A node that sees no majority stops serving instead of deciding alone.
+            "cluster_partition_handling = pause_minority",
+            # The leaders of the queues are spread over the nodes.
+            "queue_leader_locator = balanced",
+        ]
     write_atomically(home / "rabbitmq.conf", "\n".join(lines) + "\n")
-    (home / "enabled_plugins").write_text("[rabbitmq_management,rabbitmq_prometheus].\n")
+    # Written by hand, which a node that is up does not notice: a plugin that is new here comes with its next start.
+    (home / "enabled_plugins").write_text(f"[{','.join(PLUGINS)}].\n")
     # Present and empty, so that the machine's own /etc/rabbitmq/rabbitmq-env.conf is not read.
     (home / "environment").write_text("")
 

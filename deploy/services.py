@@ -13,6 +13,9 @@ LOOPBACK: Final = "127.0.0.1"
 DATABASE: Final = "ticketrush"
 ADMINISTRATOR: Final = "postgres"
 SETTING_PREFIX: Final = "TICKETRUSH_"
+# Of each work queue; the services' own default, too.
+SHARDS: Final = "SHARDS"
+SHARDS_DEFAULT: Final = 1
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,11 @@ SERVICES: Final = (
         50052,
         9102,
         depends_on=(CERTIFICATES, "postgres", "rabbitmq", MIGRATE),
-        settings={"AMQP_URL": "RESERVATIONS_AMQP_URL", "DATABASE_URL": "RESERVATIONS_DATABASE_URL"},
+        settings={
+            "AMQP_URL": "RESERVATIONS_AMQP_URL",
+            "DATABASE_URL": "RESERVATIONS_DATABASE_URL",
+            "SHARDS": SHARDS,
+        },
     ),
     Service(
         "payments",
@@ -137,6 +144,7 @@ SERVICES: Final = (
             "DATABASE_URL": "PAYMENTS_DATABASE_URL",
             "RESERVATIONS_ADDRESS": "RESERVATIONS_ADDRESS",
             "PROVIDER_ADDRESS": "PROVIDER_ADDRESS",
+            "SHARDS": SHARDS,
         },
     ),
     Service(
@@ -148,6 +156,7 @@ SERVICES: Final = (
             "AMQP_URL": "SCHEDULER_AMQP_URL",
             "DATABASE_URL": "SCHEDULER_DATABASE_URL",
             "PAYMENTS_ADDRESS": "PAYMENTS_ADDRESS",
+            "SHARDS": SHARDS,
         },
     ),
     Service(
@@ -163,6 +172,7 @@ SERVICES: Final = (
             "AUTH_ISSUER": "AUTH_ISSUER",
             "AUTH_AUDIENCE": "AUTH_AUDIENCE",
             "TRUSTED_PROXIES": "TRUSTED_PROXIES",
+            "SHARDS": SHARDS,
         },
         is_public=True,
     ),

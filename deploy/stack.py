@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
@@ -38,6 +39,7 @@ from deploy.services import (
     OPERATOR,
     PROCESSES,
     SETTING_PREFIX,
+    SHARDS_DEFAULT,
     Service,
     certificate_files,
     settings,
@@ -62,20 +64,23 @@ _STOPPING: Final = MappingProxyType(
 )
 # A proxy that the environment names for the outside world knows no service of ours.
 _DIRECT: Final = MappingProxyType({"no_grpc_proxy": LOOPBACK})
+BACKUP_DIR: Final = "BACKUP_DIR"
 GATEWAY_PORT_VARIABLE: Final = f"{SETTING_PREFIX}GATEWAY_PORT"
 HTTP_PORT_VARIABLE: Final = f"{SETTING_PREFIX}HTTP_PORT"
 
 
-def _say_nothing(_: str) -> None:
-    pass
+def say_nothing(_: str) -> None:
+    """For those who tell nobody."""
 
 
 class Stack:
     """PostgreSQL, RabbitMQ and the services under one run directory; as a context manager it is down at the end.
 
     `settings` adds to or replaces the settings of services: name -> setting without prefix -> value; `variables` does
-    so with the rest of their environment. The servers of `external` are used instead of starting our own.
-    `gateway_port` and `http_port` 0 take free ones, `http_port_preferred` first. `say` is told of each step.
+    so with the rest of their environment. The servers of `external` are used instead of starting our own. `shards` are
+    those of each work queue. `gateway_port` and `http_port` 0 take free ones, `http_port_preferred` first; `ports` are
+    all that somebody else has chosen, by name. What the private PostgreSQL writes is kept in `backup_dir`, or where it
+    was the last time. `say` is told of each step.
     """
 
     def __init__(
@@ -85,17 +90,22 @@ class Stack:
         gateway_port: int = 0,
         http_port: int = 0,
         http_port_preferred: int | None = None,
+        ports: Mapping[str, int] = MappingProxyType({}),
         settings: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         variables: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         external: External = External(),  # noqa: B008 # frozen
-        say: Callable[[str], None] = _say_nothing,
+        backup_dir: Path | None = None,
+        shards: int = SHARDS_DEFAULT,
+        say: Callable[[str], None] = say_nothing,
     ) -> None:
         self.run_dir = run_dir.resolve()
-        self._fixed_ports = {"gateway": gateway_port, FRONTEND.name: http_port}
+        self._fixed_ports = {"gateway": gateway_port, FRONTEND.name: http_port, **ports}
         self._preferred_ports = {FRONTEND.name: http_port_preferred} if http_port_preferred else {}
         self._settings = settings
         self._variables = variables
         self._external = external
+        self._backup_dir = backup_dir.resolve() if backup_dir else None
+        self._shards = shards
         self._say = say
         self._processes = {name: Process(name, self.run_dir) for name in (*NAMES, "epmd")}
         self._secrets = self.run_dir / "secrets.env"
@@ -164,7 +174,7 @@ class Stack:
         shutil.copytree(self.run_dir / "tls", run_dir / "tls")
         management = self.env["RABBITMQ_MANAGEMENT_URL"] if facts.has_own_users(self._external) else None
         servers = External(self.env["DATABASE_URL"], self.env["AMQP_URL"], management)
-        return Stack(run_dir, settings=settings, external=servers)
+        return Stack(run_dir, settings=settings, external=servers, shards=self._shards)
 
     def pid(self, name: str) -> int | None:
         """The pid of a part, None if it does not run."""
@@ -186,22 +196,19 @@ class Stack:
         with locked(self.run_dir, self._say):
             ports = self._choose_ports()
             passwords = environment.passwords(self._secrets)
-            known = facts.gather(self.run_dir, ports, passwords, self._external)
+            known = facts.gather(self.run_dir, ports, passwords, self._external, shards=self._shards)
             self.issuer.prepare()
-            known |= self.issuer.facts(self.env)
+            known |= self.issuer.facts(self.env) | self._backup_facts()
             for service in PROCESSES:
                 if service.name in names and self.pid(service.name) is None:
                     self._check_port(service, known)
             certificates.prepare(self.run_dir / "tls", say=self._say)
             environment.write(self.run_dir / "stack.env", known)
-            database = Postgres(self._processes["postgres"], self.run_dir, ports, passwords[ADMINISTRATOR_PASSWORD])
-            broker = RabbitMQ(
-                self._processes["rabbitmq"], self._processes["epmd"], self.run_dir, ports, passwords[BROKER_PASSWORD]
-            )
+            database, broker = self._servers(ports, passwords)
             servers = [server for server in (database, broker) if server.process.name in names]
             bring_up(servers, known, self.run_dir / "apt.log", stop=self._stop, say=self._say)
             if facts.has_own_users(self._external) and ("rabbitmq" in names or self._external.amqp_url):
-                furnish(known["RABBITMQ_MANAGEMENT_URL"], known["AMQP_URL"], passwords)
+                furnish(known["RABBITMQ_MANAGEMENT_URL"], known["AMQP_URL"], passwords, shards=self._shards)
             services = [service for service in PROCESSES if service.name in names]
             if any(MIGRATE in service.depends_on for service in services):
                 self.migrate()
@@ -216,6 +223,45 @@ class Stack:
         # In a thread of its own, so that this may also be called where an event loop runs.
         with ThreadPoolExecutor(max_workers=1) as pool:
             pool.submit(asyncio.run, job).result()
+
+    def back_up(self) -> Path:
+        """Makes a whole copy of the private PostgreSQL, which must run. Raises StackError."""
+        with locked(self.run_dir, self._say):
+            return self._private_postgres().back_up()
+
+    def restore(self, target: datetime) -> None:
+        """Stops everything, and starts the private PostgreSQL alone, as it was at that instant. Raises StackError.
+
+        What the broker holds is of a time that has never been: it starts empty the next time. Nothing is thrown away.
+        """
+        self.down()
+        with locked(self.run_dir, self._say):
+            database, broker = self._servers(self._choose_ports(), environment.passwords(self._secrets))
+            self._private_postgres()
+            kept = database.restore(target)
+            broker.forget()
+            asyncio.run(migrate.skip_numbers(self.env["DATABASE_URL"]))
+            self._say(f"the database is what it was at {target.isoformat()}; what it had is in {kept}")
+
+    def _private_postgres(self) -> Postgres:
+        database, _ = self._servers(self._choose_ports(), environment.passwords(self._secrets))
+        if self.env.get("DATABASE_URL") != database.url:
+            raise StackError("the database at DATABASE_URL is not ours: docs/operations.md, Back-up and restore")
+        return database
+
+    def _servers(self, ports: Mapping[str, int], passwords: Mapping[str, str]) -> tuple[Postgres, RabbitMQ]:
+        backup_dir = self._backup_facts().get(BACKUP_DIR)
+        administrator = passwords[ADMINISTRATOR_PASSWORD]
+        parts = self._processes
+        return (
+            Postgres(parts["postgres"], self.run_dir, ports, administrator, Path(backup_dir) if backup_dir else None),
+            RabbitMQ(parts["rabbitmq"], parts["epmd"], self.run_dir / "rabbitmq", ports, passwords[BROKER_PASSWORD]),
+        )
+
+    def _backup_facts(self) -> dict[str, str]:
+        """Where back-ups are, as long as anybody has ever said so: they must not end because somebody forgot to."""
+        folder = str(self._backup_dir or "") or self.env.get(BACKUP_DIR, "")
+        return {BACKUP_DIR: folder} if folder else {}
 
     def down(self, names: Collection[str] = NAMES) -> None:
         """Stops the named parts, those that depend on others first, and keeps their data."""
@@ -236,7 +282,7 @@ class Stack:
                 for name in (*reversed(_BY_NAME), "rabbitmq", "epmd", "postgres"):
                     # RabbitMQ's good order takes seconds, for data that is thrown away here.
                     self._stop(name, at_once=name == "rabbitmq")
-            postgres.remove_data(self.run_dir)
+            postgres.remove_data(self.run_dir / "postgres")
             shutil.rmtree(self.run_dir)
 
     def _choose_ports(self) -> dict[str, int]:

@@ -35,6 +35,7 @@ class Settings(LimitSettings, settings.PublicSettings):
     amqp_url: settings.AmqpUrl
     reservations_address: settings.Address
     payments_address: settings.Address
+    shards: settings.Shards = 1
     auth_jwks: Annotated[str, AfterValidator(checked_place)] = ""
     auth_issuer: str = ""
     auth_audience: str = ""
@@ -64,7 +65,12 @@ def compose(chosen: Settings) -> Process:
     hub = Hub(reads.tickets)
     waiters = Waiters()
     publisher = Publisher(
-        chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name="gateway.commands", passive=True
+        chosen.amqp_url,
+        exchange=keys.EXCHANGE,
+        mandatory_keys=keys.REQUIRED,
+        name="gateway.commands",
+        passive=True,
+        shards=chosen.shards,
     )
     submission = Submission(publisher, waiters)
     replies = Inbox(chosen.amqp_url, kind="replies", take=waiters.take, connected=submission.say_again)

@@ -88,4 +88,4 @@ def _command(
     envelope.traceparent = tracing.traceparent()
     seconds, nanos = divmod(time.time_ns(), _NANOS_PER_S)
     envelope.occur_time.CopyFrom(Timestamp(seconds=seconds, nanos=nanos))
-    return Command(routing_key, ids.shard_of(subject), subject_id, message_id, envelope.SerializeToString())
+    return Command(routing_key, ids.shard_bits(subject), subject_id, message_id, envelope.SerializeToString())

@@ -6,10 +6,13 @@ Operators' commands note it in `audit_entry`; what was asked for by the catalogu
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import Any, Final, LiteralString
 
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
+
+# What fsck asks for: that a charge which the books do not know has gone back is somebody's word.
+RECONCILE: Final = "payments reconcile"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`ticketrush payments stuck`."""
+"""`ticketrush payments stuck|differences|reconcile`."""
 
 import json
 from typing import Annotated, Final
@@ -9,15 +9,13 @@ from google.protobuf.duration_pb2 import Duration
 from cli.options import span
 from ops import terminal, waiting
 from ops.options import Json, Limit
+from ops.reconciling.commands import differences, reconcile
 
 OLDER_THAN_S: Final = 60
 
-payments_app = typer.Typer(no_args_is_help=True, help="Payments that do not come to an end.")
-
-
-@payments_app.callback()
-def payments() -> None:
-    """Keeps `stuck` a command of its own name."""
+payments_app = typer.Typer(no_args_is_help=True, help="Payments that do not come to an end, or not to the same one.")
+payments_app.command(epilog="Example: ticketrush payments differences")(differences)
+payments_app.command(epilog="Example: ticketrush payments reconcile --reason 'restored to 20:10'")(reconcile)
 
 
 @payments_app.command("stuck", epilog="Example: ticketrush payments stuck --older-than 5m")

@@ -71,7 +71,11 @@ async def provider() -> AsyncIterator["PaymentProviderServiceAsyncStub"]:
 async def broker() -> AsyncIterator[Publisher]:
     """The broker, connected; what was said is given time to be confirmed at the end. Raises CouldNot."""
     url = told_by_environment("AMQP_URL") or told("OPERATOR_AMQP_URL") or place("AMQP_URL")
-    publisher = Publisher(url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=APPLICATION, passive=True)
+    # Not told it is only that what is said spreads less evenly.
+    shards = int(told("SHARDS") or 1)
+    publisher = Publisher(
+        url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=APPLICATION, passive=True, shards=shards
+    )
     running = asyncio.create_task(publisher.run())
     try:
         await _connected(publisher)

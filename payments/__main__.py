@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from pydantic import SecretStr
@@ -16,6 +17,7 @@ from chassis.paging import DEFAULT_SECRET, PageTokens
 from chassis.parking import Backstop, Parking
 from chassis.publisher import Publisher
 from chassis.run import Process, run
+from chassis.schema import Schema
 from chassis.soundness import Rounds
 from contract import access, keys
 from payments import consumers, invariants
@@ -41,6 +43,7 @@ class Settings(settings.Settings):
     database_url: settings.DatabaseUrl
     reservations_address: settings.Address
     provider_address: settings.Address
+    shards: settings.Shards = 1
     page_token_secret: SecretStr = SecretStr(DEFAULT_SECRET.decode())
 
 
@@ -50,7 +53,10 @@ def compose(chosen: Settings) -> Process:
     peers = Peers(
         reservations_address=chosen.reservations_address, provider_address=chosen.provider_address, tls=chosen.tls
     )
-    publisher = Publisher(chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name=NAME)
+    schema = Schema(database, NAME, Path(__file__).parent / "migrations")
+    publisher = Publisher(
+        chosen.amqp_url, exchange=keys.EXCHANGE, mandatory_keys=keys.REQUIRED, name=NAME, shards=chosen.shards
+    )
     outbox = Outbox(database, publisher)
     charger = Charger(database, outbox, peers)
     refunder = Refunder(database, outbox, peers)
@@ -60,9 +66,9 @@ def compose(chosen: Settings) -> Process:
         Consumer,
         chosen.amqp_url,
         exchange=keys.EXCHANGE,
-        queues=keys.PAYMENTS_QUEUES,
         publisher=publisher,
         parking=parking,
+        shards=chosen.shards,
     )
     charges = consume(queue=keys.PAYMENT_CHARGES, handlers=consumers.charges(handlers))
     refunds = consume(queue=keys.PAYMENT_REFUNDS, handlers=consumers.refunds(handlers))
@@ -94,9 +100,10 @@ def compose(chosen: Settings) -> Process:
             "database": lambda: database.up,
             "broker": lambda: publisher.connected and charges.connected and refunds.connected,
         },
-        open=[database.open],
+        open=[database.open, schema.at_start],
         background=[
             database.run,
+            schema.run,
             publisher.run,
             outbox.run,
             charger.run,

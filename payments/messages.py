@@ -105,7 +105,7 @@ def step(payment: Payment, command: pb.Envelope) -> Record:
         routing_key=None,
         message_id=UUID(command.message_id),
         envelope=kept.SerializeToString(),
-        shard=ids.shard_of(payment.payment_id),
+        shard=ids.shard_bits(payment.payment_id),
     )
 
 
@@ -133,7 +133,7 @@ def _fact(payment: Payment, envelope: pb.Envelope, role: str, routing_key: str) 
         routing_key=routing_key,
         message_id=message_id,
         envelope=envelope.SerializeToString(),
-        shard=ids.shard_of(payment.payment_id),
+        shard=ids.shard_bits(payment.payment_id),
     )
 
 

@@ -78,6 +78,9 @@ async def refund(peers: Peers, payment: Payment) -> RefundResult:
 
 def _charge_result(charge: pb.Charge, cancel_reason: str) -> ChargeResult:
     match charge.state:
+        case pb.Charge.STATE_APPROVED if charge.refunded_minor:
+            # It was charged in a past that our database, restored, has forgotten, and went back: it buys nothing.
+            return Refused(cancel_reason)
         case pb.Charge.STATE_APPROVED:
             return Charged(charge.amount_minor, charge.currency)
         case pb.Charge.STATE_DECLINED:

@@ -1,6 +1,7 @@
 """The composition root of reservations: `python -m reservations`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import grpc
 
@@ -13,9 +14,10 @@ from chassis.paging import PageTokens
 from chassis.parking import Backstop, Parking
 from chassis.publisher import Publisher
 from chassis.run import Process, run
+from chassis.schema import Schema
 from chassis.server import add_part
 from contract import access
-from contract.keys import EXCHANGE, REQUIRED, RESERVATIONS_QUEUES
+from contract.keys import EXCHANGE, REQUIRED
 from reservations.catalog import Catalog
 from reservations.catalog_servicer import CatalogServicer
 from reservations.consumers import handlers
@@ -47,12 +49,14 @@ class Settings(settings.Settings):
 
     amqp_url: settings.AmqpUrl
     database_url: settings.DatabaseUrl
+    shards: settings.Shards = 1
 
 
 def compose(chosen: Settings) -> Process:
     """The parts of the service, put together."""
     database = Database(chosen.database_url, schema=NAME, application=NAME)
-    publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME)
+    schema = Schema(database, NAME, Path(__file__).parent / "migrations")
+    publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME, shards=chosen.shards)
     outbox = Outbox(database, publisher)
     parking = Parking(database)
     desk = Desk(database, outbox)
@@ -62,10 +66,10 @@ def compose(chosen: Settings) -> Process:
             chosen.amqp_url,
             queue=queue,
             exchange=EXCHANGE,
-            queues=RESERVATIONS_QUEUES,
             handlers=by_payload,
             publisher=publisher,
             parking=parking,
+            shards=chosen.shards,
         )
         for queue, by_payload in handlers(ReserveHandler(desk, answers), SettleHandler(desk, answers)).items()
     ]
@@ -87,8 +91,15 @@ def compose(chosen: Settings) -> Process:
             "database": lambda: database.up,
             "broker": lambda: publisher.connected and all(consumer.connected for consumer in consumers),
         },
-        open=[database.open],
-        background=[database.run, publisher.run, outbox.run, backstop.run, *(consumer.run for consumer in consumers)],
+        open=[database.open, schema.at_start],
+        background=[
+            database.run,
+            schema.run,
+            publisher.run,
+            outbox.run,
+            backstop.run,
+            *(consumer.run for consumer in consumers),
+        ],
         drain=[*(consumer.drain for consumer in consumers), outbox.drain, publisher.drain],
         close=[database.close],
     )

@@ -94,7 +94,7 @@ def event_updated(event: CatalogEvent, kind: str, *, tickets_changed: bool) -> R
         keys.EVENT_UPDATED,
         message_id,
         envelope.SerializeToString(),
-        ids.shard_of(event.event_id),
+        ids.shard_bits(event.event_id),
     )
 
 

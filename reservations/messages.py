@@ -94,7 +94,13 @@ def _fact(step: Step) -> Record:
     )
     getattr(envelope, payload).reservation.CopyFrom(reservation_message(step.reservation, step.tickets))
     return Record(
-        subject_id, version, step.kind, routing_key, message_id, envelope.SerializeToString(), ids.shard_of(subject_id)
+        subject_id,
+        version,
+        step.kind,
+        routing_key,
+        message_id,
+        envelope.SerializeToString(),
+        ids.shard_bits(subject_id),
     )
 
 
@@ -120,7 +126,7 @@ def refund_request(reservation_id: UUID, credit: Credit, cause: StepKind, now: d
         keys.REFUND_REQUESTED,
         message_id,
         envelope.SerializeToString(),
-        ids.shard_of(credit.payment_id),
+        ids.shard_bits(credit.payment_id),
     )
 
 

@@ -1,5 +1,8 @@
 """The composition root of the scheduler: `python -m scheduler`."""
 
+from pathlib import Path
+
+import reservations
 from chassis import settings
 from chassis.census import PARKED, Censuses
 from chassis.channels import dial
@@ -8,6 +11,7 @@ from chassis.guard import ByPeer
 from chassis.outbox import Outbox
 from chassis.publisher import Publisher
 from chassis.run import Process, run
+from chassis.schema import Schema
 from chassis.soundness import Rounds
 from contract import access
 from contract.keys import EXCHANGE, REQUIRED
@@ -30,12 +34,16 @@ class Settings(settings.Settings):
     amqp_url: settings.AmqpUrl
     database_url: settings.DatabaseUrl
     payments_address: settings.Address
+    shards: settings.Shards = 1
 
 
 def compose(chosen: Settings) -> Process:
     """The parts of the service, put together."""
     database = Database(chosen.database_url, schema=SCHEMA, application=NAME, connections_max=CONNECTIONS_MAX)
-    publisher = Publisher(chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME, passive=True)
+    schema = Schema(database, SCHEMA, Path(reservations.__file__).parent / "migrations")
+    publisher = Publisher(
+        chosen.amqp_url, exchange=EXCHANGE, mandatory_keys=REQUIRED, name=NAME, passive=True, shards=chosen.shards
+    )
     # Its relay says what any scheduler wrote and did not get to say.
     outbox = Outbox(database, publisher)
     channel = dial(chosen.payments_address, tls=chosen.tls, peer="payments")
@@ -46,9 +54,10 @@ def compose(chosen: Settings) -> Process:
         register=lambda _server: (),
         guard=ByPeer(access.PEERS_BY_METHOD, access.OPEN, has_names=chosen.tls is not None),
         checks={"database": lambda: database.up, "broker": lambda: publisher.connected},
-        open=[database.open, jobs.start],
+        open=[database.open, schema.at_start, jobs.start],
         background=[
             database.run,
+            schema.run,
             publisher.run,
             outbox.run,
             Rounds(database, invariants.CHECKS).run,

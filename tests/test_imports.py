@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "provider": {"chassis", "contract"},
     # The sweeps are reservations' own functions, run by another process.
     "scheduler": {"chassis", "contract", "reservations"},
-    "deploy": {"chassis"},
+    "deploy": {"chassis", "contract"},
     # What operators do is part of the command, and speaks as the rest of it does.
     "cli": {"chassis", "contract", "deploy", "ops"},
     "ops": {"chassis", "cli", "contract", "payments", "reservations"},

@@ -4,6 +4,7 @@ from typing import Final
 
 from chassis.soundness import Check
 from contract.invariants import Invariant
+from ops.audit import RECONCILE
 
 # A payment and its credit, in every pair of states that one snapshot can rightly show while messages are on their way.
 CHARGES: Final = Check(
@@ -30,11 +31,16 @@ CHARGES: Final = Check(
 )
 
 # A payment is committed before its card is charged, REFUND_DUE before it goes back. So the snapshot knows all that a
-# statement read before it says.
+# statement read before it says, unless it was restored from the past: then what was charged and is unknown, or came to
+# nothing here, must have gone back whole, and of what is unknown an operator must have noted it (ops/reconciling).
+_RECONCILED: Final = f"""charge.refunded_minor = charge.amount_minor AND (
+            state = 'REJECTED' OR state IS NULL AND EXISTS (
+                SELECT FROM payments.audit_entry
+                WHERE action = '{RECONCILE}' AND subject = 'payment ' || charge.payment_id))"""
 STATEMENT: Final = (
     Check(
         Invariant.LEDGER,
-        """
+        f"""
         SELECT 'payment ' || payment_id || ': the processor has charged ' || charge.amount_minor || ' '
             || charge.currency || ', here it is ' || coalesce(state, 'unknown') || ' over '
             || coalesce(payment.amount_minor, 0)
@@ -42,17 +48,19 @@ STATEMENT: Final = (
         WHERE approved AND (CASE state
             WHEN 'PENDING' THEN true
             WHEN 'REJECTED' THEN false
-            ELSE (payment.amount_minor, payment.currency) = (charge.amount_minor, charge.currency) END) IS NOT TRUE""",
+            ELSE (payment.amount_minor, payment.currency) = (charge.amount_minor, charge.currency) END
+            OR {_RECONCILED}) IS NOT TRUE""",  # noqa: S608 - constant
     ),
     Check(
         Invariant.LEDGER,
-        """
+        f"""
         SELECT 'payment ' || payment_id || ': the processor has given back ' || refunded_minor || ', here it is '
             || coalesce(state, 'unknown') || coalesce(' ' || by_hand, '')
-        FROM statement_charge LEFT JOIN payments.payment USING (payment_id)
+        FROM statement_charge AS charge LEFT JOIN payments.payment USING (payment_id)
         LEFT JOIN (SELECT DISTINCT payment_id, 'by hand' AS by_hand
                    FROM payments.ledger_entry WHERE posting = 'REFUND_BY_HAND') AS past_the_processor USING (payment_id)
-        WHERE refunded_minor > 0 AND (state IN ('REFUND_DUE', 'REFUNDED') AND by_hand IS NULL) IS NOT TRUE""",
+        WHERE refunded_minor > 0 AND (
+            state IN ('REFUND_DUE', 'REFUNDED') AND by_hand IS NULL OR {_RECONCILED}) IS NOT TRUE""",  # noqa: S608 - constant
     ),
 )
 

@@ -130,11 +130,16 @@ async def _decide(conn: store.Connection, batch: _Batch) -> _Batch:
 async def _without_known(conn: store.Connection, batch: _Batch) -> list[ReserveTickets]:
     known = await store.requests_known(conn, {(command.buyer_id, command.request_id) for command in batch.commands})
     new: list[ReserveTickets] = []
+    claimed: set[UUID] = set()
     for command in batch.commands:
         request = (command.buyer_id, command.request_id)
         decided_under = known.get(request)
-        if decided_under is None:
+        if decided_under is None and command.reservation_id in claimed:
+            # Another request under the same id: alone, it meets what has been decided.
+            batch.undecided.append(command)
+        elif decided_under is None:
             known[request] = (command.reservation_id, command.command_id)
+            claimed.add(command.reservation_id)
             new.append(command)
         elif decided_under == (command.reservation_id, command.command_id):
             batch.known[command.command_id] = command.reservation_id

@@ -1,6 +1,7 @@
 """A connection is whole or gone, and comes back by itself."""
 
 import asyncio
+from contextlib import suppress
 from threading import Thread
 
 import pytest
@@ -59,6 +60,29 @@ async def test_a_cancellation_that_an_error_takes_the_place_of_ends_it_all_the_s
             raise ConnectionError("the certificate is another's") from None
 
     running_link = asyncio.create_task(Link(wire.url, name="link", setup=setup).run())
+    await reached.wait()
+    running_link.cancel()
+    done, _ = await asyncio.wait({running_link}, timeout=10)
+    running_link.cancel()
+    assert done
+    assert running_link.cancelled()
+
+
+async def test_a_cancellation_that_is_lost_in_a_refresh_ends_it_all_the_same(
+    wire: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a request whose answer comes just then."""
+    monkeypatch.setattr(connection_module, "REFRESH_INTERVAL_S", 0.01)
+    reached = asyncio.Event()
+
+    async def refresh() -> None:
+        if reached.is_set():
+            return
+        reached.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    running_link = asyncio.create_task(Link(wire.url, name="link", setup=nothing, refresh=refresh).run())
     await reached.wait()
     running_link.cancel()
     done, _ = await asyncio.wait({running_link}, timeout=10)

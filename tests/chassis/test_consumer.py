@@ -8,7 +8,7 @@ from typing import Any
 import aio_pika
 import psycopg
 import pytest
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from chassis.batch import CONTENT_TYPE
 from chassis.consumer import ENVELOPES_MAX, Consumer, Failure, Poison
@@ -44,6 +44,10 @@ class Desk:
         return [message_id for batch in self.batches for message_id in batch]
 
     @property
+    def inbox(self) -> str:
+        return self.work.shard(0)
+
+    @property
     def exchange(self) -> str:
         return self.work.service
 
@@ -61,7 +65,6 @@ class Desk:
             self.wire.url,
             queue=self.work,
             exchange=self.exchange,
-            queues=[self.work],
             handlers={KIND: self.handler, OTHER_KIND: self.handler},
             publisher=self.publisher,
             parking=Parking(self.database),
@@ -75,11 +78,11 @@ class Desk:
 
     async def send_body(self, body: bytes, content_type: str = CONTENT_TYPE, *, attempt: int = 0) -> None:
         message = aio_pika.Message(body, content_type=content_type, headers={ATTEMPT_HEADER: attempt})
-        await self.channel.default_exchange.publish(message, self.work.name)
+        await self.channel.default_exchange.publish(message, self.inbox)
 
     async def ready(self) -> int:
         """How many messages wait in the queue, taken by nobody."""
-        queue = await self.channel.declare_queue(self.work.name, passive=True)
+        queue = await self.channel.declare_queue(self.inbox, passive=True)
         return queue.declaration_result.message_count or 0
 
     async def parked(self) -> list[tuple[Any, ...]]:
@@ -92,9 +95,14 @@ class Desk:
 
     async def give_back(self, times: int) -> None:
         """Takes the first message and returns it to the queue, so often."""
-        queue = await self.channel.get_queue(self.work.name)
-        for _ in range(times):
-            message = await queue.get(timeout=5)
+        queue = await self.channel.get_queue(self.inbox)
+        await self.channel.set_qos(prefetch_count=1)
+        arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        tag = await queue.consume(arrived.put)
+        for left in reversed(range(times)):
+            message = await asyncio.wait_for(arrived.get(), timeout=5)
+            if not left:
+                await queue.cancel(tag)
             await message.nack(requeue=True)
 
 
@@ -432,7 +440,7 @@ async def test_a_deleted_queue_is_declared_again(desk: Desk) -> None:
     consumer = desk.consumer()
     async with running(consumer.run()):
         await until(lambda: consumer.connected)
-        await desk.channel.queue_delete(desk.work.name)
+        await desk.channel.queue_delete(desk.inbox)
         await until(lambda: not consumer.connected)
         await until(lambda: consumer.connected)
         await desk.publisher.publish(KEY, "", envelope("a").SerializeToString())
@@ -457,6 +465,27 @@ async def test_draining_finishes_the_batch_in_hand_and_takes_no_more(desk: Desk)
         await draining
     await until(lambda: _is_ready(desk, 1))
     assert desk.handled == ["in hand"]
+
+
+async def test_who_has_drained_leaves_what_came_and_was_not_taken_to_others(desk: Desk) -> None:
+    """Not only when the process ends: who stands by is served at once."""
+    release = asyncio.Event()
+
+    async def handle(_: Sequence[str]) -> None:
+        await release.wait()
+
+    desk.handle = handle
+    leaving, standing_by = desk.consumer(), desk.consumer()
+    await desk.send(envelope("in hand"))
+    async with running(leaving.run()):
+        await until(lambda: desk.handled == ["in hand"])
+        async with running(standing_by.run()):
+            await until(lambda: standing_by.connected)
+            await desk.send(envelope("next"))
+            release.set()
+            await leaving.drain()
+            await until(lambda: desk.handled == ["in hand", "next"])
+            assert not leaving.connected
 
 
 async def _has(desk: Desk, parked: int) -> bool:

@@ -21,7 +21,9 @@ UNHEARD = "thing.unheard"
 
 @pytest.fixture
 async def publisher(wire: Proxy, unique: str) -> AsyncIterator[Publisher]:
-    publisher = Publisher(wire.url, exchange=unique, mandatory_keys=frozenset({KEY, UNHEARD}), name=unique)
+    # Of so many shards that each shard key below is a slot of its own.
+    mandatory = frozenset({KEY, UNHEARD})
+    publisher = Publisher(wire.url, exchange=unique, mandatory_keys=mandatory, name=unique, shards=8)
     async with running(publisher.run()):
         await until(lambda: publisher.connected)
         yield publisher
@@ -278,7 +280,7 @@ async def test_what_the_owner_declares_is_there_on_each_connection(
     publisher = Publisher(wire.url, exchange=unique, mandatory_keys=frozenset({KEY}), name=unique, declare=furniture)
     async with running(publisher.run()):
         await asyncio.gather(*say(publisher, "a"))
-        await channel.queue_delete(work.name)
+        await channel.queue_delete(work.shard(0))
         wire.cut()
         await until(lambda: not publisher.connected)
         await asyncio.gather(*say(publisher, "b"))

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -54,8 +54,8 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     port = Ports(place).settle(["amqps"], [])["amqps"]
     configure = rabbitmq._configure
 
-    def configure_tls(home: Path, ports: dict[str, int], password: str) -> None:
-        configure(home, ports, password)
+    def configure_tls(home: Path, ports: dict[str, int], password: str, peers: Sequence[str]) -> None:
+        configure(home, ports, password, peers)
         lines = [
             # The certificate is for the first of them alone.
             f"listeners.ssl.1 = 127.0.0.1:{port}",

@@ -1,26 +1,31 @@
 """Each user of the broker does what its service does and nothing else; the definitions make an empty broker ours."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from uuid import uuid4
 
 import aio_pika
 import pytest
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
+from aiormq.abc import DeliveredMessage
 from yarl import URL
 
+from chassis.topology import declare
 from contract import keys
 from contract.broker import USERS, definitions, name_of
 from deploy import environment
-from deploy.broker import DEFINITIONS, ask, filled, furnish, user_url
+from deploy.broker import ask, filled, furnish, user_url
 from deploy.services import BROKER_USERS, BrokerUser
 from deploy.stack import Stack
 from tests.e2e.house import SERVICES, furnished
 from tests.gateway.vhosts import vhost
 
+DEFINITIONS = Path(__file__).resolve().parents[2] / "deploy" / "rabbitmq.definitions.json"
 WORK_QUEUES = (*keys.RESERVATIONS_QUEUES, *keys.PAYMENTS_QUEUES)
 ALL_KEYS = sorted({key for said in keys.SAID_BY.values() for key in said})
 OWN = f"gateway.replies.{uuid4().hex}"
@@ -92,22 +97,49 @@ async def test_a_user_reads_the_queues_of_its_service_and_no_others(
     as_user: Callable[[str], str], user: BrokerUser
 ) -> None:
     wrong = []
-    for queue in WORK_QUEUES:
-        may = queue.service == user.service
+    for name, owner in ((name, queue.service) for queue in WORK_QUEUES for name in queue.queues(1)):
+        may = owner == user.service
 
-        async def take(channel: AbstractChannel, name: str = queue.name) -> None:
+        async def take(channel: AbstractChannel, name: str = name) -> None:
             underlay = await channel.get_underlay_channel()
-            await underlay.basic_get(name, timeout=5)
+            # One at a time is served from a shard, and only by consuming.
+            await underlay.basic_consume(name, ignored, timeout=5)
 
-        async def delete(channel: AbstractChannel, name: str = queue.name) -> None:
+        async def delete(channel: AbstractChannel, name: str = name) -> None:
             underlay = await channel.get_underlay_channel()
             await underlay.queue_delete(name, if_empty=True, if_unused=True, timeout=5)
 
         if await refused(as_user(user.service), take) is may:
-            wrong.append(f"read {queue.name}")
+            wrong.append(f"read {name}")
         if not may and not await refused(as_user(user.service), delete):
-            wrong.append(f"delete {queue.name}")
+            wrong.append(f"delete {name}")
     assert wrong == []
+
+
+@each_user
+async def test_only_its_owner_makes_a_work_queue_of_any_number_of_shards(own_servers: Stack, user: BrokerUser) -> None:
+    """One and several, to and fro: queues, the exchange that chooses among them, and what is bound to what."""
+    with vhost(own_servers, "shards") as url:
+        page, passwords = own_servers.env["RABBITMQ_MANAGEMENT_URL"], passwords_of(own_servers)
+        furnish(page, url, passwords, shards=2)
+        own = user_url(url, user, passwords[user.password_variable])
+        wrong = []
+        for queue in WORK_QUEUES:
+            for shards in (3, 1, 2):
+                make = partial(declare, exchange=keys.EXCHANGE, queues=[queue], shards=shards)
+                if await refused(own, make) is (queue.service == user.service):
+                    wrong.append(f"{queue.name} in {shards} shards")
+
+            async def no_shard(channel: AbstractChannel, name: str = f"{queue.name}.first") -> None:
+                await channel.declare_queue(name, exclusive=True)
+
+            if not await refused(own, no_shard):
+                wrong.append(f"{queue.name}.first")
+        assert wrong == []
+
+
+async def ignored(_: DeliveredMessage) -> None:
+    """Given back when the channel closes."""
 
 
 @pytest.mark.parametrize("service", ["gateway", "scheduler"])
@@ -169,10 +201,10 @@ async def test_an_empty_broker_takes_them_and_a_command_goes_through(tmp_path_fa
         async with channel_of(gateway) as channel:
             await say(channel, keys.EXCHANGE, keys.PAYMENT_REQUESTED)
         async with channel_of(url) as channel:
-            queue = await channel.get_queue(keys.PAYMENT_CHARGES.name)
-            message = await queue.get(timeout=5)
-            assert message is not None
-            await message.ack()
+            queue = await channel.get_queue(keys.PAYMENT_CHARGES.shard(0))
+            arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+            await queue.consume(arrived.put)
+            await (await asyncio.wait_for(arrived.get(), timeout=5)).ack()
         assert URL(gateway).user == "ticketrush_gateway"
         async with furnished(servers, SERVICES) as house:
             await house.office.buy(await house.office.put_on_sale(), "ada")

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from deploy import environment
+from deploy.ha.stack import HA, KIND
+from deploy.process import Process
 from deploy.services import NAMES, ROLES, SERVICES
 from deploy.stack import Stack
 from tests.deploy.test_stack import processes_of
@@ -115,6 +117,33 @@ def test_a_wrong_setting_is_said_in_a_line(shell: Shell, variables: dict[str, st
     assert refused.returncode == 1
     assert refused.stderr.startswith(message)
     assert "Traceback" not in refused.stderr
+
+
+def test_several_of_everything_take_no_server_of_somebody_else(shell: Shell) -> None:
+    refused = shell.run("up-ha", DATABASE_URL="postgresql://127.0.0.1:1/none")
+    assert refused.stderr == "error: several of everything bring their own servers; unset DATABASE_URL\n"
+
+
+@pytest.mark.parametrize(("folder", "part", "command"), [("ha", "etcd-1", "up"), ("", "provider", "up-ha")])
+def test_a_stack_is_of_one_kind_or_the_other(shell: Shell, folder: str, part: str, command: str) -> None:
+    running = Process(part, shell.run_dir / folder)
+    running.log.parent.mkdir(parents=True)
+    running.start(["sleep", "60"], {"PATH": os.defpath}, directory=shell.run_dir)
+    try:
+        refused = shell.run(command)
+    finally:
+        running.kill()
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "error: the other kind of stack runs here; stop it first: make down\n",
+    )
+
+
+def test_the_lines_of_stack_env_say_which_kind_the_commands_are_about(shell: Shell) -> None:
+    environment.write(shell.run_dir / "stack.env", {KIND: HA})
+    assert "there is no part gateway; there are etcd-1, " in " ".join(shell.run("logs", "gateway").stderr.split())
+    assert shell.run("clean").returncode == 0
+    assert "there is no part gateway" not in shell.run("logs", "gateway").stderr
 
 
 def test_migrate_without_a_database_is_said_in_a_line(shell: Shell) -> None:

@@ -66,6 +66,7 @@ def facts() -> dict[str, str]:
         "AUTH_ISSUER": issuer.NAME,
         "AUTH_AUDIENCE": issuer.AUDIENCE,
         "TRUSTED_PROXIES": "172.16.0.0/12",
+        "SHARDS": "1",
         TLS_DIR: compose.CONTAINER_TLS_DIR,
     }
     known |= {
@@ -190,7 +191,7 @@ def test_the_migration_gets_the_servers_and_every_password() -> None:
     passwords = {variable: variable for variable in variables}
     page = f"http://{RABBITMQ.name}:{RABBITMQ.ports['rabbitmq_management']}"
     servers = {name: facts()[name] for name in ("DATABASE_URL", "AMQP_URL")} | {"RABBITMQ_MANAGEMENT_URL": page}
-    assert written == servers | passwords
+    assert written == servers | passwords | {"TICKETRUSH_SHARDS": facts()["SHARDS"]}
     waits = {name: how["condition"] for name, how in PARTS[MIGRATE]["depends_on"].items()}
     assert waits == {server.name: "service_healthy" for server in SERVERS}
     assert PARTS[MIGRATE]["command"] == ["python", "-m", "deploy", "migrate"]

@@ -66,12 +66,12 @@ def test_debians_own_services_are_kept_from_starting_just_for_the_time(
     policy, no_cluster = tmp_path / "policy-rc.d", tmp_path / "createcluster.d" / "ticketrush.conf"
     monkeypatch.setattr(debian, "_POLICY", policy)
     monkeypatch.setattr(debian, "_NO_CLUSTER", no_cluster)
-    monkeypatch.setattr(debian, "_SYSTEM_SERVICES", ("one",))
+    monkeypatch.setattr(debian, "_SYSTEM_SERVICES", {"one": "service-of-one"})
     (tmp_path / "bin" / "apt-get").write_text(f'#!/bin/sh\n{policy} one start; echo "policy: $?"; cat {no_cluster}\n')
     (tmp_path / "bin" / "update-rc.d").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/disabled\n')
     (tmp_path / "bin" / "update-rc.d").chmod(0o755)
     install(["one"], tmp_path / "apt.log", lambda _: None)
     assert "policy: 101\ncreate_main_cluster = false\n" in (tmp_path / "apt.log").read_text()
-    assert (tmp_path / "disabled").read_text() == "one disable\n"
+    assert (tmp_path / "disabled").read_text() == "service-of-one disable\n"
     assert not policy.exists()
     assert not no_cluster.exists()

@@ -52,6 +52,26 @@ async def test_a_second_time_applies_nothing(admin_url: str) -> None:
     assert second == []
 
 
+async def test_a_database_that_is_newer_keeps_its_rights_and_its_roles(admin_url: str) -> None:
+    await migrate(admin_url, PASSWORDS, lambda _: None)
+    async with await psycopg.AsyncConnection.connect(admin_url, autocommit=True) as conn:
+        await conn.execute("INSERT INTO payments.migration VALUES ('payments/0099_new.sql', '')")
+        await conn.execute("CREATE TABLE payments.new (); GRANT SELECT ON payments.new TO ticketrush_payments")
+    said: list[str] = []
+    assert not await migrate(admin_url, dict.fromkeys(PASSWORDS, "another"), said.append)
+    assert said == ["the database is newer than this version (payments: payments/0099_new.sql): it stays as it is"]
+    async with await psycopg.AsyncConnection.connect(url_of("payments", admin_url)) as conn:
+        await conn.execute("SELECT FROM new")
+
+
+async def test_a_migration_that_was_changed_is_told_in_one_line(admin_url: str) -> None:
+    await migrate(admin_url, PASSWORDS, lambda _: None)
+    async with await psycopg.AsyncConnection.connect(admin_url, autocommit=True) as conn:
+        await conn.execute("UPDATE payments.migration SET checksum = '' WHERE name LIKE 'payments/0001%'")
+    with pytest.raises(StackError, match="was changed after it had been applied"):
+        await migrate(admin_url, PASSWORDS, lambda _: None)
+
+
 async def test_another_stack_on_the_same_server_is_not_locked_out(admin_url: str, own_servers: Stack) -> None:
     await migrate(admin_url, PASSWORDS, lambda _: None)
     others = dict.fromkeys(PASSWORDS, "another")

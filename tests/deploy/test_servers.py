@@ -108,7 +108,8 @@ def broker_of(stack: Stack) -> RabbitMQ:
     """The stack's own, to ask what `up` asks after it started services."""
     ports = json.loads((stack.run_dir / "state" / "ports.json").read_text())
     password = environment.passwords(stack.run_dir / "secrets.env")[environment.BROKER_PASSWORD]
-    return RabbitMQ(Process("rabbitmq", stack.run_dir), Process("epmd", stack.run_dir), stack.run_dir, ports, password)
+    node, epmd = Process("rabbitmq", stack.run_dir), Process("epmd", stack.run_dir)
+    return RabbitMQ(node, epmd, stack.run_dir / "rabbitmq", ports, password)
 
 
 def test_rabbitmq_has_its_management_page(own_servers: Stack) -> None:

@@ -258,7 +258,7 @@ async def test_a_refund_that_nobody_is_bound_to_take_rings_and_is_said_again(hou
         # Frozen, payments cannot mend at once what is broken here.
         house.freeze("payments")
         try:
-            await channel.queue_delete("payments.refunds")
+            await channel.queue_delete("payments.refunds.0")
             await office.refund(bought)
 
             async def has_rung() -> bool:

@@ -11,6 +11,7 @@ from contract import keys
 from ticketrush.messages.v1 import messages_pb2 as messages
 
 COMMAND_QUEUES = (*keys.RESERVATIONS_QUEUES, *keys.PAYMENTS_QUEUES)
+COMMAND_QUEUE_NAMES = tuple(name for queue in COMMAND_QUEUES for name in queue.queues(1))
 
 Decide = Callable[[messages.Envelope], messages.Outcome | None]
 
@@ -31,15 +32,15 @@ class Consumers:
     async def open(self) -> None:
         """Declares the command queues, and listens on them."""
         await declare(self._channel, keys.EXCHANGE, COMMAND_QUEUES, retry_delays_s=())
-        for declared in COMMAND_QUEUES:
-            queue = await self._channel.get_queue(declared.name)
+        for name in COMMAND_QUEUE_NAMES:
+            queue = await self._channel.get_queue(name)
             await queue.consume(self._take)
 
     async def forget(self) -> None:
         """Drops what was said before."""
         await declare(self._channel, keys.EXCHANGE, COMMAND_QUEUES, retry_delays_s=())
-        for declared in COMMAND_QUEUES:
-            await (await self._channel.get_queue(declared.name)).purge()
+        for name in COMMAND_QUEUE_NAMES:
+            await (await self._channel.get_queue(name)).purge()
 
     async def hears(self, count: int) -> list[messages.Envelope]:
         """All commands so far, once there are `count`."""

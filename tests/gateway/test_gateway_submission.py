@@ -26,7 +26,7 @@ class ScriptedPublisher(Publisher):
         self.confirms: list[asyncio.Future[None]] = []
 
     def publish(self, _routing_key: str, message_id: str, envelope: bytes, *, shard: int = 0) -> "asyncio.Future[None]":
-        assert shard == 0
+        assert 0 <= shard < 2**16
         self.said.append((message_id, envelope))
         confirm: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.confirms.append(confirm)

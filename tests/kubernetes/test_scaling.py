@@ -22,7 +22,11 @@ def test_consumers_grow_with_each_of_their_queues(highly_available: Sequence[Obj
         assert spec["scaleTargetRef"] == {"name": name}
         assert spec["minReplicaCount"] >= 2
         triggers = spec["triggers"]
-        assert [one["metadata"]["queueName"] for one in triggers] == [queue.name for queue in queues]
+        shards = int(of_kind(highly_available, "ConfigMap")["settings"]["data"]["shards"])
+        names = [queue.shard(number) for queue in queues for number in range(shards)]
+        assert [one["metadata"]["queueName"] for one in triggers] == names
+        # One more than there are shards would only stand by.
+        assert spec["maxReplicaCount"] <= shards
         assert {(one["type"], one["metadata"]["mode"]) for one in triggers} == {("rabbitmq", "QueueLength")}
         assert {one["authenticationRef"]["name"] for one in triggers} <= of_kind(
             highly_available, "TriggerAuthentication"

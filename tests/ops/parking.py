@@ -1,10 +1,12 @@
 """Messages set aside on purpose."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aio_pika import Message
+from aio_pika.abc import AbstractIncomingMessage
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
@@ -13,7 +15,7 @@ from chassis.database import Database
 from chassis.parking import ParkedMessage, Parking
 from contract import keys
 from tests.e2e.house import House
-from tests.e2e.office import eventually
+from tests.e2e.office import DEADLINE_S
 from ticketrush.messages.v1 import messages_pb2 as pb
 
 
@@ -64,15 +66,13 @@ async def steal(house: House, queue: str) -> pb.Envelope:
     stolen: list[pb.Envelope] = []
     async with house.broker() as channel:
         source = await channel.declare_queue(queue, passive=True)
-
-        async def taken() -> bool:
-            message = await source.get(fail=False)
-            if message:
-                await message.ack()
-                stolen.extend(pb.EnvelopeBatch.FromString(message.body).envelopes)
-            return bool(message)
-
-        await eventually(taken)
+        arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        # By consuming: from a shard nothing else is allowed.
+        tag = await source.consume(arrived.put)
+        message = await asyncio.wait_for(arrived.get(), DEADLINE_S)
+        await source.cancel(tag)
+        await message.ack()
+        stolen.extend(pb.EnvelopeBatch.FromString(message.body).envelopes)
     [envelope] = stolen
     return envelope
 

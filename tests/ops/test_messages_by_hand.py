@@ -102,7 +102,7 @@ async def test_a_fact_that_the_broker_lost_is_said_again_and_the_sale_is_made(
     try:
         await office_of_payments_says(house, paid.payment_id)
         async with house.broker() as channel:
-            queue = await channel.declare_queue(keys.RESERVATION_MONEY.name, passive=True)
+            queue = await channel.declare_queue(keys.RESERVATION_MONEY.shard(0), passive=True)
 
             async def lost() -> bool:
                 purged = await queue.purge()

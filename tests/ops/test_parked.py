@@ -91,7 +91,7 @@ async def test_a_fact_that_was_set_aside_is_sent_again_and_the_sale_is_made(
     await house.kill("reservations")
     try:
         await becomes(house, PAYMENT, paid, "APPROVED")
-        envelope = await steal(house, MONEY)
+        envelope = await steal(house, keys.RESERVATION_MONEY.shard(0))
         name = await park(house, "reservations", aside(envelope, MONEY, keys.PAYMENT_APPROVED))
     finally:
         await house.up("reservations")

@@ -55,9 +55,11 @@ async def process(
             reservations_address=address,
             provider_address=address,
         )
-        await process.start()
-        yield process
-        await process.kill()
+        try:
+            await process.start()
+            yield process
+        finally:
+            await process.kill()
 
 
 async def test_it_charges_refunds_and_says_so_and_stops_cleanly(

@@ -16,7 +16,7 @@ from ticketrush.provider.v1 import provider_pb2 as provider
 
 _SERVICES: Final = ("reservations", "payments")
 _DURABLE: Final = (
-    *(queue.name for queue in (*RESERVATIONS_QUEUES, *PAYMENTS_QUEUES)),
+    *(name for queue in (*RESERVATIONS_QUEUES, *PAYMENTS_QUEUES) for name in queue.queues(1)),
     *(f"{service}.retry.{delay_s:g}s" for service in _SERVICES for delay_s in RETRY_DELAYS_S),
     *(parked_queue(service) for service in _SERVICES),
 )

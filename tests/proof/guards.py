@@ -19,9 +19,10 @@ from tests.proof.guards_against_garbage import GARBAGE
 from tests.proof.guards_at_the_doors import DOORS
 from tests.proof.guards_between_processes import ADMISSION, CLOCK, MESSAGES, PAYMENTS
 from tests.proof.guards_in_reservations import DATABASE, TICKETS_AND_MONEY
-from tests.proof.guards_of_data import PEOPLE, RIGHTS
+from tests.proof.guards_of_data import PAST, PEOPLE, RIGHTS
 from tests.proof.guards_of_limits import LIMITS
 from tests.proof.guards_of_links import LINKS
+from tests.proof.guards_of_shards import SHARDS
 from tests.proof.guards_of_the_cluster import CLUSTER
 
 GUARDS: Final = (
@@ -35,9 +36,11 @@ GUARDS: Final = (
     *DOORS,
     *LINKS,
     *RIGHTS,
+    *PAST,
     *PEOPLE,
     *GARBAGE,
     *CLUSTER,
+    *SHARDS,
 )
 ROOT: Final = Path(__file__).parents[2]
 TRIAL_TIMEOUT_S: Final = 240

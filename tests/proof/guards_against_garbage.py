@@ -42,6 +42,20 @@ GARBAGE: Final = (
         ),
     ),
     Guard(
+        "garbage: a reservation is one request's",
+        (
+            Edit(
+                "reservations/handlers/reserve.py",
+                "decided_under is None and command.reservation_id in claimed",
+                "False",
+            ),
+        ),
+        (
+            "tests/reservations/test_reserve.py"
+            "::test_a_second_request_under_the_same_reservation_id_leaves_no_trace_though_it_comes_beside_the_first",
+        ),
+    ),
+    Guard(
         "garbage: headers count to what a column takes",
         (Edit("chassis/delivery.py", "min(max(value, 0), NUMBER_MAX)", "max(value, 0)"),),
         (f"{CONSUMERS}test_what_says_that_it_was_tried_often_enough_is_tried_once_more",),

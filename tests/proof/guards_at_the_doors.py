@@ -83,7 +83,7 @@ DOORS: Final = (
     ),
     Guard(
         "a peer is asked for",
-        (Edit("chassis/interceptor.py", "                self._rule.check_peer(context)\n", "                pass\n"),),
+        (Edit("chassis/observer.py", "                self._rule.check_peer(context)\n", "                pass\n"),),
         ("tests/security/test_peers.py::test_a_peer_calls_what_it_may_and_nothing_else",),
     ),
     Guard(

@@ -199,7 +199,7 @@ ADMISSION: Final = (
         "calls that find no room are refused",
         (
             Edit("chassis/admission.py", "if self.limit is not None and not self.limit.has_room:", "if False:"),
-            Edit("chassis/interceptor.py", "if self._limit and not self._limit.has_room:", "if False:"),
+            Edit("chassis/observer.py", "if self._limit and not self._limit.has_room:", "if False:"),
         ),
         ("tests/chassis/test_admission.py::test_who_finds_no_room_is_refused_unread_and_let_in_once_there_is",),
     ),

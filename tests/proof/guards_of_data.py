@@ -26,13 +26,45 @@ RIGHTS: Final = (
         "rights of the gateway at the broker end with its commands",
         (
             Edit(
-                "deploy/rabbitmq.definitions.json",
-                '"write": "^(ticket\\\\.reservation\\\\.requested|ticket\\\\.reservation\\\\.cancel_requested|'
-                'ticket\\\\.payments\\\\.requested)$"',
-                '"write": ".*"',
+                "contract/broker.py",
+                '"write": _any_of(map(re.escape, user.says)),',
+                '"write": ".*",',
             ),
         ),
         ("tests/deploy/test_broker_users.py::test_a_user_says_the_keys_of_its_service_and_no_others",),
+    ),
+)
+
+PAST: Final = (
+    Guard(
+        "a charge that has gone back buys nothing",
+        (Edit("payments/processor.py", "case pb.Charge.STATE_APPROVED if charge.refunded_minor:", "case -1:"),),
+        ("tests/ops/test_reconciling.py::test_a_past_that_came_back_is_brought_together_with_the_processor",),
+    ),
+    Guard(
+        "a charge goes back only while nobody can begin its payment",
+        (
+            Edit(
+                "ops/reconciling/settling.py",
+                '        await conn.execute("LOCK TABLE payment IN SHARE ROW EXCLUSIVE MODE")\n',
+                "",
+            ),
+        ),
+        ("tests/ops/test_reconciling.py::test_nobody_can_begin_a_payment_while_its_charge_is_given_back",),
+    ),
+    Guard(
+        "an unknown charge is in order only by an operator's word",
+        (Edit("ops/fsck/crossings.py", "OR state IS NULL AND EXISTS (", "OR state IS NULL OR EXISTS ("),),
+        (
+            "tests/ops/test_reconciling.py::test_an_unknown_charge_is_in_order_only_when_it_is_back_and_an_operator_said_so",
+        ),
+    ),
+    Guard(
+        "numbers are not given out twice after a restore",
+        (Edit("deploy/stack.py", '            asyncio.run(migrate.skip_numbers(self.env["DATABASE_URL"]))\n', ""),),
+        (
+            "tests/deploy/test_backups.py::test_the_database_is_what_it_was_at_that_instant_and_no_number_is_given_out_twice",
+        ),
     ),
 )
 

@@ -7,6 +7,7 @@ from tests.proof.guard import Edit, Guard
 BUCKETS: Final = "chassis/buckets.py"
 CHASSIS_LIMITS: Final = "chassis/limits.py"
 INTERCEPTOR: Final = "chassis/interceptor.py"
+OBSERVER: Final = "chassis/observer.py"
 HERE: Final = "tests/chassis/test_limits.py::"
 
 LIMITS: Final = (
@@ -23,7 +24,7 @@ LIMITS: Final = (
     ),
     Guard(
         "an address has a rate",
-        (Edit(INTERCEPTOR, "if wait_s := self._limits.address_wait_s(context):", "if wait_s := 0.0:"),),
+        (Edit(OBSERVER, "if wait_s := self._limits.address_wait_s(context):", "if wait_s := 0.0:"),),
         (
             f"{HERE}test_an_address_that_calls_too_often_is_refused_unparsed_whoever_calls",
             "tests/gateway/test_gateway_limits.py::test_an_address_that_calls_too_often_is_told_when_it_may_again",
@@ -52,7 +53,7 @@ LIMITS: Final = (
     ),
     Guard(
         "a request has a size",
-        (Edit(INTERCEPTOR, "if self._bytes_max is not None and len(sent) > self._bytes_max:", "if False:"),),
+        (Edit(OBSERVER, "if self._bytes_max is not None and len(sent) > self._bytes_max:", "if False:"),),
         (
             f"{HERE}test_a_request_that_is_larger_than_any_right_one_is_refused_unparsed",
             "tests/gateway/test_gateway_limits.py::test_a_call_that_never_needs_much_room_has_none",

@@ -22,7 +22,7 @@ LINKS: Final = (
     ),
     Guard(
         "a service is asked for its own name",
-        (Edit(CHANNELS, "options=(*own, called(peer)))", "options=(*own, called('localhost')))"),),
+        (Edit(CHANNELS, "options=(*own, called(peer))", "options=(*own, called('localhost'))"),),
         (f"{TESTS}::test_a_service_that_shows_another_name_than_the_one_called_is_not_talked_to",),
     ),
     Guard(

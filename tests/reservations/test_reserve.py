@@ -12,6 +12,7 @@ from chassis.consumer import Poison
 from contract import reasons
 from contract.invariants import Invariant
 from reservations.domain.model import OPEN_HOLDS_MAX
+from reservations.store.changes import Superseded
 from reservations.store.invariants import CHECKS
 from tests.reservations.core import PRICE_MINOR, Service, Shop
 from tests.reservations.sayings import ANN, BOB, Hall, approved, cancel, reserve
@@ -224,6 +225,20 @@ async def test_another_event_under_the_same_request_id_is_caught_even_at_the_sam
     assert sorted(outcome.refuse_reason for [outcome] in outcomes) == ["", reasons.REQUEST_ID_REUSED]
     for hall in halls:
         await shop.check(hall)
+
+
+async def test_a_second_request_under_the_same_reservation_id_leaves_no_trace_though_it_comes_beside_the_first(
+    shop: Shop,
+) -> None:
+    """No gateway of ours says such a thing; a reservation has one history all the same."""
+    hall = await shop.event()
+    first, forged, neighbour = reserve(hall, 0), reserve(hall, 1, buyer_id=BOB), reserve(hall, 2)
+    forged.reserve_tickets.reservation_id = first.reserve_tickets.reservation_id
+    with pytest.raises(Superseded):
+        await shop.one.reserve([first, forged, neighbour])
+    assert await shop.tickets(hall) == ["HELD", "AVAILABLE", "HELD", "AVAILABLE"]
+    assert await shop.kinds(first.reserve_tickets.reservation_id) == ["RESERVED"]
+    await shop.check(hall)
 
 
 async def test_two_buyers_may_use_the_same_request_id(shop: Shop) -> None:

@@ -28,7 +28,7 @@ INTERNAL = {
     "/ticketrush.payments.v1.PaymentsService/ReconcilePayments": {"scheduler"},
     "/ticketrush.provider.v1.PaymentProviderService/Charge": {"payments"},
     "/ticketrush.provider.v1.PaymentProviderService/CancelCharge": {"payments"},
-    "/ticketrush.provider.v1.PaymentProviderService/Refund": {"payments"},
+    "/ticketrush.provider.v1.PaymentProviderService/Refund": {"payments", "operator"},
     "/ticketrush.provider.v1.PaymentProviderService/GetCharge": {"payments", "operator"},
     "/ticketrush.provider.v1.PaymentProviderService/ListCharges": {"operator"},
 }

@@ -1,0 +1,1 @@
+"""Several of everything on one machine, behind one address."""

@@ -1,0 +1,126 @@
+"""What the stack of several says of itself, and how it ends what outlives those that started it."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from deploy import postgres
+from deploy.ha import brokers, patroni, table
+from deploy.ha.stack import HaStack, is_of_several
+from deploy.ports import Ports
+from deploy.process import Process
+from deploy.services import BROKER_USERS, LOOPBACK, PROCESSES, ROLES, settings
+
+
+@pytest.fixture
+def ports(tmp_path: Path) -> dict[str, int]:
+    return Ports(tmp_path).settle(list(table.ports()), ())
+
+
+@pytest.fixture
+def known(tmp_path: Path, ports: dict[str, int]) -> dict[str, str]:
+    stack = HaStack(tmp_path)
+    return stack._facts(ports, stack.servers.secrets)
+
+
+def test_whoever_reads_stack_env_is_led_to_the_one_address(known: dict[str, str], ports: dict[str, int]) -> None:
+    for service in table.CALLED:
+        [address] = {service_.address for service_ in PROCESSES if service_.name == service}
+        assert known[address] == f"{LOOPBACK}:{ports[table.door(service)]}"
+    for url in ("DATABASE_URL", *(role.database_url for role in ROLES)):
+        assert urlsplit(known[url]).port == ports[table.door("postgres")]
+    for url in ("AMQP_URL", *(user.amqp_url for user in BROKER_USERS)):
+        assert urlsplit(known[url]).port == ports[table.door("rabbitmq")]
+    assert is_of_several(known)
+
+
+def test_each_process_is_named_by_itself_too(known: dict[str, str], ports: dict[str, int]) -> None:
+    assert known["GATEWAY_B_ADDRESS"] == f"{LOOPBACK}:{ports['gateway-b']}"
+    assert known["PAYMENTS_A_METRICS_ADDRESS"] == f"{LOOPBACK}:{ports['payments-a_metrics']}"
+    assert known["PROVIDER_ADDRESS"] == f"{LOOPBACK}:{ports['provider']}"
+
+
+def test_both_sides_call_at_the_one_address_and_say_who_they_are_alike(
+    tmp_path: Path, known: dict[str, str], ports: dict[str, int]
+) -> None:
+    stack = HaStack(tmp_path, settings={"payments": {"LOG_LEVEL": "DEBUG"}})
+    for side in table.SIDES:
+        told = stack._side(side, ports, known)._settings["payments"]
+        assert told == {
+            "RESERVATIONS_ADDRESS": known["RESERVATIONS_ADDRESS"],
+            "PROVIDER_ADDRESS": known["PROVIDER_ADDRESS"],
+            "LOG_LEVEL": "DEBUG",
+        }
+        assert (tmp_path / side / "tls").resolve() == tmp_path / "tls"
+        assert (tmp_path / side / "issuer").resolve() == tmp_path / "issuer"
+
+
+def test_every_setting_of_a_service_has_its_fact(known: dict[str, str]) -> None:
+    for service in PROCESSES:
+        assert settings(service, known)
+
+
+@pytest.fixture
+def orphan(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """What looks like the PostgreSQL of a Patroni that was killed."""
+    data = tmp_path / "postgres-a" / "data"
+    data.mkdir(parents=True)
+    with subprocess.Popen(["sleep", "60"], cwd=data) as process:
+        (data / "postmaster.pid").write_text(f"{process.pid}\n{data}\n")
+        yield process
+        process.kill()
+
+
+@pytest.mark.usefixtures("ports")
+def test_a_postgresql_that_outlived_its_patroni_is_stopped_with_the_rest(
+    tmp_path: Path, orphan: subprocess.Popen[bytes]
+) -> None:
+    said: list[str] = []
+    stack = HaStack(tmp_path, say=said.append)
+    assert stack.pid("postgres-a") is None
+    assert patroni.postmaster(tmp_path, "postgres-a") == orphan.pid
+    with ThreadPoolExecutor() as pool:
+        # As init does for the real one.
+        reaped = pool.submit(orphan.wait)
+        stack.down()
+        assert reaped.result() == -postgres.STOP_SIGNAL
+    assert said == ["postgres-a stopped"]
+
+
+def test_an_epmd_that_a_broker_has_started_keeps_its_port(tmp_path: Path, ports: dict[str, int]) -> None:
+    # With another port the brokers that run would not be found by those that are started.
+    stack, broker = HaStack(tmp_path), Process("broker-1", tmp_path)
+    broker.start(["sleep", "60"], {"PATH": os.defpath}, directory=tmp_path)
+    with closing(socket.create_server((LOOPBACK, ports["epmd"]))):
+        try:
+            assert stack._choose_ports()["epmd"] == ports["epmd"]
+        finally:
+            broker.kill()
+        # Without a broker it is a stranger's.
+        assert stack._choose_ports()["epmd"] != ports["epmd"]
+
+
+def test_a_pid_file_that_names_a_stranger_is_not_believed(tmp_path: Path) -> None:
+    data = tmp_path / "postgres-a" / "data"
+    data.mkdir(parents=True)
+    (data / "postmaster.pid").write_text(f"{os.getpid()}\n")
+    assert patroni.postmaster(tmp_path, "postgres-a") is None
+
+
+def test_queues_that_lack_a_member_are_named_and_leaders_are_counted() -> None:
+    nodes = [f"{name}@localhost" for name in table.BROKERS]
+    found: list[dict[str, Any]] = [
+        {"name": "whole", "leader": nodes[0], "members": nodes},
+        {"name": "short", "leader": nodes[0], "members": nodes[:2]},
+        {"name": "headless", "leader": None},
+    ]
+    assert brokers.short_of_members(found) == ["headless", "short"]
+    assert brokers.leaders(found) == {"broker-1": 2}
