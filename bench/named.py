@@ -13,6 +13,7 @@ from bench.fronts import rest
 from bench.report import Figure, Round
 from bench.rushes import backlog, expiring
 from bench.scenarios import SCENARIOS, SEATS, books, on_sale
+from bench.versions import versions
 from bench.watchers import TOKEN_VARIABLE
 from contract.access import BUYER
 from deploy import issuer
@@ -151,6 +152,7 @@ NAMED: Final[dict[str, Named]] = {
     "guarded": guarded,
     "hour": hour,
     "rest": rest,
+    "versions": versions,
 }
 
 

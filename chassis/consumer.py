@@ -10,7 +10,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from pamqp.common import FieldTable
 from prometheus_client import Counter, Histogram
 
-from chassis import tracing
+from chassis import logs, tracing
 from chassis.attempts import Failure, Handler, Poison, apply
 from chassis.batch import pack
 from chassis.delivery import ATTEMPT_HEADER, ROUTING_KEY_HEADER, Delivery
@@ -168,7 +168,8 @@ class Consumer:
             SHARD_HEADER: delivery.shard,
         }
         body = pack([envelope.SerializeToString()])
-        log.warning("%s: %s again in %s s: %r", self._queue, envelope.message_id, delay_s, error)
+        about = logs.ids_of(envelope)
+        log.warning("%s: %s again in %s s: %r", self._queue, envelope.message_id, delay_s, error, extra=about)
         while True:
             try:
                 await self._publisher.republish(exchange, self._queue, body, headers)

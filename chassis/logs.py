@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from pythonjsonlogger.json import JsonFormatter
 
 from chassis import tracing
+from chassis.tracing import TRACE_ID
+from ticketrush.messages.v1 import messages_pb2 as pb
 
 call_method: ContextVar[str] = ContextVar("call_method", default="")
 call_request_id: ContextVar[str] = ContextVar("call_request_id", default="")
@@ -21,6 +23,16 @@ class _CallIds(logging.Filter):
         if trace_id := tracing.trace_id():
             record.trace_id = trace_id
         return True
+
+
+def ids_of(envelope: pb.Envelope) -> dict[str, str]:
+    """What a line about an envelope says beside its text: the trace and the request that it is of, as far as known."""
+    payload = envelope.WhichOneof("payload")
+    ids = {
+        "trace_id": envelope.traceparent[TRACE_ID],
+        "request_id": getattr(getattr(envelope, payload), "request_id", "") if payload else "",
+    }
+    return {name: value for name, value in ids.items() if value}
 
 
 def configure(service: str, level: str) -> None:

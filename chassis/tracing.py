@@ -16,6 +16,8 @@ from ticketrush.messages.v1 import messages_pb2 as pb
 if TYPE_CHECKING:
     from chassis.spans import Spans
 
+# Of a traceparent.
+TRACE_ID: Final = slice(3, 35)
 _NOTHING: Final[AbstractContextManager[None]] = nullcontext()
 
 
@@ -50,7 +52,7 @@ def traceparent() -> str:
 
 def trace_id() -> str:
     """Of what is being done now, 32 hexadecimal digits; empty without."""
-    return traceparent()[3:35]
+    return traceparent()[TRACE_ID]
 
 
 def step(name: str) -> AbstractContextManager[None]:

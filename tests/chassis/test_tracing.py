@@ -182,3 +182,10 @@ async def test_spans_are_sent_by_themselves_soon(receiver: tuple[Receiver, str])
 
     await eventually(has_come)
     await tracing.end()
+
+
+def test_a_log_line_about_an_envelope_has_the_ids_that_it_knows() -> None:
+    known = pb.Envelope(traceparent=THEIRS, reserve_tickets=pb.ReserveTickets(request_id="a request"))
+    assert logs.ids_of(known) == {"trace_id": TRACE, "request_id": "a request"}
+    assert logs.ids_of(pb.Envelope(refund_completed=pb.RefundCompleted())) == {}
+    assert logs.ids_of(pb.Envelope()) == {}

@@ -81,7 +81,8 @@ def _slow(le: str, good: float, bad: float) -> dict[str, Line]:
     return {name % le: rises(good, bad)}
 
 
-QUEUE: Final = '{vhost="/", queue="reservations.commands"}'
+# A shard; what comes again has the name without its number.
+QUEUE: Final = '{vhost="/", queue="reservations.commands.0"}'
 # Whoever waits in a queue that has no consumer by its nature: the retry ladder.
 LADDER: Final = '{vhost="/", queue="reservations.commands.retry.5s"}'
 SCHEDULER: Final = 'job="scheduler", instance="s:1"'
@@ -175,8 +176,8 @@ FAULTS: Final = (
             f"rabbitmq_detailed_queue_consumers{QUEUE}": goes(1, 0),
             f"rabbitmq_detailed_queue_consumers{LADDER}": stays(0),
         },
-        {"vhost": "/", "queue": "reservations.commands"},
-        "nobody takes messages from reservations.commands",
+        {"vhost": "/", "queue": "reservations.commands.0"},
+        "nobody takes messages from reservations.commands.0",
     ),
     Fault(
         "QueueGrows",
@@ -184,8 +185,8 @@ FAULTS: Final = (
             f"rabbitmq_detailed_queue_messages_ready{QUEUE}": goes(1000, 1001),
             f"rabbitmq_detailed_queue_messages_ready{LADDER}": stays(9000),
         },
-        {"vhost": "/", "queue": "reservations.commands"},
-        "1001 messages wait in reservations.commands: they come faster than they are taken",
+        {"vhost": "/", "queue": "reservations.commands.0"},
+        "1001 messages wait in reservations.commands.0: they come faster than they are taken",
     ),
     Fault(
         "MessageParked",

@@ -54,9 +54,10 @@ class Prometheus:
         answer.raise_for_status()
         return [rule for group in answer.json()["data"]["groups"] for rule in group["rules"]]
 
-    async def firing(self) -> set[str]:
-        """The alerts that fire now."""
-        return {series["metric"]["alertname"] for series in await self.query('ALERTS{alertstate="firing"}')}
+    async def firing(self) -> dict[str, str]:
+        """The alerts that fire now, each with the labels of one of those that do."""
+        series = await self.query('ALERTS{alertstate="firing"}')
+        return {one["metric"]["alertname"]: str(one["metric"]) for one in series}
 
 
 def configuration(stack: Stack, rules: Path, broker: Broker, database: str) -> Mapping[str, Any]:

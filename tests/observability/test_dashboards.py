@@ -107,7 +107,7 @@ async def test_every_rule_can_be_evaluated_and_none_fires_in_good_times(promethe
 
     await eventually(all_were_evaluated)
     assert {rule["name"]: rule.get("lastError") for rule in rules if rule["health"] != "ok"} == {}
-    assert await prometheus.firing() == set()
+    assert await prometheus.firing() == {}
 
 
 async def test_numbers_are_what_the_tables_say(house: House, prometheus: Prometheus) -> None:
