@@ -13,7 +13,7 @@ from tests.containers.engine import Docker
 
 VERSION: Final = "v2.40.3"
 MODULE: Final = "github.com/docker/compose/v2"
-# Beside other work on two cores it took an hour; alone it is minutes.
+# Beside much other work on two cores it took an hour.
 BUILD_TIMEOUT_S: Final = 5_400
 _FLAGS: Final = f"-s -w -X {MODULE}/internal.Version={VERSION}"
 # Kept beside the other tools: it takes minutes to build.
