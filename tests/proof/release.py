@@ -18,8 +18,8 @@ from deploy.process import Process
 ROOT: Final = Path(__file__).parents[2]
 # The commit; at a release `make baseline` writes it there.
 NOTE: Final = ROOT / "deploy/last_release"
-INSTALL_TIMEOUT_S: Final = 240
-ASK_TIMEOUT_S: Final = 60
+INSTALL_TIMEOUT_S: Final = 600
+ASK_TIMEOUT_S: Final = 120
 
 # Typed by its users: all of its own code.
 _INSTALL: Final = """
