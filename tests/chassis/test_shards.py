@@ -166,11 +166,12 @@ async def test_a_shard_is_served_to_one_and_another_takes_over(hall: Hall, publi
             await until(lambda: first.connected)
             async with running(second.run()):
                 await until(lambda: second.connected)
-                await asyncio.gather(*(say(publisher, message_id=f"a{number}") for number in range(20)))
+                # Each a message of its own.
+                await asyncio.gather(*(say(publisher, number, f"a{number}") for number in range(20)))
                 await until(lambda: len(hall.message_ids) == 20)
                 assert hall.by("second") == []
                 wire.refuse()
-                await asyncio.gather(*(say(publisher, message_id=f"b{number}") for number in range(20)))
+                await asyncio.gather(*(say(publisher, number, f"b{number}") for number in range(20)))
                 await until(lambda: len(hall.message_ids) == 40)
                 assert set(hall.by("second")) >= {f"b{number}" for number in range(20)}
 
