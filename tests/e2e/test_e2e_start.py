@@ -41,6 +41,7 @@ class Surroundings:
         every = {
             "AMQP_URL": self.amqp_url,
             "DATABASE_URL": self.database_url,
+            "SHARDS": "1",
             "STORE_PATH": str(self.folder / "store.db"),
         }
         wanted = next(service for service in SERVICES if service.name == name).settings
