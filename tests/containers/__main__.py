@@ -22,12 +22,14 @@ from rich.console import Console
 
 from deploy.errors import StackError
 from tests.containers import images, plugin
-from tests.containers.engine import Docker, engine
+from tests.containers.engine import Docker, clear, engine
 
 ROOT: Final = Path(__file__).parents[2]
 PROJECT: Final = "ticketrush-check"
 STEP_TIMEOUT_S: Final = 2_400
 LOG_LINES: Final = 40
+# As a shell tells of Ctrl-C.
+INTERRUPTED: Final = 128 + signal.SIGINT
 _BUILD_NETWORK: Final = """
 services:
   migrate: {build: {network: host}}
@@ -128,7 +130,7 @@ def _told(tree: Path, environment: dict[str, str]) -> Iterator[None]:
 
 
 def main() -> None:
-    """Exit code 0 when it came up and sold."""
+    """Exit code 0 when it came up and sold, 130 after Ctrl-C."""
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     begin = time.monotonic()
     # Not in memory: it is large.
@@ -138,8 +140,11 @@ def main() -> None:
     except StackError as error:
         console.print(f"error: {error}", markup=False)
         sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("interrupted")
+        sys.exit(INTERRUPTED)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        clear(folder)
     console.print(f"it came up, sold, and is gone: {time.monotonic() - begin:.0f} s")
 
 
