@@ -22,12 +22,14 @@ from rich.console import Console
 
 from deploy.errors import StackError
 from tests.containers import images, plugin
-from tests.containers.engine import Docker, engine
+from tests.containers.engine import Docker, clear, engine
 
 ROOT: Final = Path(__file__).parents[2]
 PROJECT: Final = "ticketrush-check"
 STEP_TIMEOUT_S: Final = 2_400
 LOG_LINES: Final = 40
+# As a shell tells of Ctrl-C.
+INTERRUPTED: Final = 128 + signal.SIGINT
 _BUILD_NETWORK: Final = """
 services:
   migrate: {build: {network: host}}
@@ -40,25 +42,32 @@ def check(folder: Path, say: Callable[[str], None]) -> None:
     """Raises StackError, with what the containers said, when it does not come up or does not sell."""
     with engine(folder, say) as docker:
         plugin.provide(docker, folder, say)
-        stand_ins = images.provide(docker, folder, say)
-        tree = _copy_of_the_tree(folder)
-        environment = docker.environment | {
-            "RUNTIME": "compose",
-            "COMPOSE_PROJECT_NAME": PROJECT,
-            "COMPOSE_FILE": "docker-compose.yml:build-network.yml",
-            "TICKETRUSH_GATEWAY_PORT": "0",
-            "TICKETRUSH_HTTP_PORT": "0",
-            "PYTHONPATH": f"{tree}:{tree}/gen/python",
-        }
         try:
-            with _told(tree, environment):
-                _step("docker compose up --build --wait", tree, environment, "-m", "deploy", "up", say=say)
-                _step("reserve, pay, expire, refund", tree, environment, "-m", "cli.demo", say=say)
-                fsck = "from cli.__main__ import app; app(['fsck'])"
-                _step("ticketrush fsck", tree, environment, "-c", fsck, say=say)
+            stand_ins = images.provide(docker, folder, say)
+            _sell(docker, folder, say)
         finally:
-            _step("docker compose down --volumes", tree, environment, "-m", "deploy", "clean", say=say)
+            images.remove(docker)
         say(f"stand-ins were: {', '.join(stand_ins) or 'none'}")
+
+
+def _sell(docker: Docker, folder: Path, say: Callable[[str], None]) -> None:
+    tree = _copy_of_the_tree(folder)
+    environment = docker.environment | {
+        "RUNTIME": "compose",
+        "COMPOSE_PROJECT_NAME": PROJECT,
+        "COMPOSE_FILE": "docker-compose.yml:build-network.yml",
+        "TICKETRUSH_GATEWAY_PORT": "0",
+        "TICKETRUSH_HTTP_PORT": "0",
+        "PYTHONPATH": f"{tree}:{tree}/gen/python",
+    }
+    try:
+        with _told(tree, environment):
+            _step("docker compose up --build --wait", tree, environment, "-m", "deploy", "up", say=say)
+            _step("reserve, pay, expire, refund", tree, environment, "-m", "cli.demo", say=say)
+            fsck = "from cli.__main__ import app; app(['fsck'])"
+            _step("ticketrush fsck", tree, environment, "-c", fsck, say=say)
+    finally:
+        _step("docker compose down --volumes", tree, environment, "-m", "deploy", "clean", say=say)
 
 
 def _copy_of_the_tree(folder: Path) -> Path:
@@ -80,19 +89,33 @@ def _copy_of_the_tree(folder: Path) -> Path:
 
 def _step(what: str, tree: Path, environment: dict[str, str], *arguments: str, say: Callable[[str], None]) -> None:
     begin = time.monotonic()
-    done = subprocess.run(
+    step = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=tree,
         env=environment,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=STEP_TIMEOUT_S,
-        check=False,
+        start_new_session=True,
     )
-    if done.returncode:
-        raise StackError(f"{what} failed:\n{done.stdout[-6000:]}{done.stderr[-6000:]}")
+    with step:
+        try:
+            said, _ = step.communicate(timeout=STEP_TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            _end(step)
+            raise StackError(f"{what} took longer than {STEP_TIMEOUT_S} s") from error
+        except KeyboardInterrupt:
+            _end(step)
+            raise
+    if step.returncode:
+        raise StackError(f"{what} failed:\n{said[-12_000:]}")
     say(f"{what}: {time.monotonic() - begin:.0f} s")
+
+
+def _end(step: subprocess.Popen[str]) -> None:
+    """With all that it started: a `docker compose up` that lives on makes again what is taken away next."""
+    os.killpg(step.pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -107,7 +130,7 @@ def _told(tree: Path, environment: dict[str, str]) -> Iterator[None]:
 
 
 def main() -> None:
-    """Exit code 0 when it came up and sold."""
+    """Exit code 0 when it came up and sold, 130 after Ctrl-C."""
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     begin = time.monotonic()
     # Not in memory: it is large.
@@ -117,8 +140,11 @@ def main() -> None:
     except StackError as error:
         console.print(f"error: {error}", markup=False)
         sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("interrupted")
+        sys.exit(INTERRUPTED)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        clear(folder)
     console.print(f"it came up, sold, and is gone: {time.monotonic() - begin:.0f} s")
 
 

@@ -99,8 +99,6 @@ def _private(folder: Path, say: Callable[[str], None]) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait(_KILL_DEADLINE_S)
-        _end_leftovers(folder)
-        _unmount(folder)
         for path in strays:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -120,11 +118,18 @@ def _has_overlays(folder: Path) -> bool:
     return mounted
 
 
+def clear(folder: Path) -> None:
+    """Removes the folder, with what still runs from it and what is still mounted below it."""
+    _end_leftovers(folder)
+    _unmount(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _end_leftovers(folder: Path) -> None:
-    """Ends what an engine that had to be killed has left: each names the folder in its command."""
+    """Ends what was left by those that had to be killed: it names the folder in its command, or has its root there."""
 
     def left() -> Sequence[int]:
-        return [pid for pid in map(int, _pids()) if str(folder) in _command(pid)]
+        return [pid for pid in map(int, _pids()) if str(folder) in _command(pid) or _root(pid).is_relative_to(folder)]
 
     for pid in left():
         try:
@@ -143,6 +148,13 @@ def _command(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def _root(pid: int) -> Path:
+    try:
+        return Path(f"/proc/{pid}/root").readlink()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return Path("/")
 
 
 def _unmount(folder: Path) -> None:

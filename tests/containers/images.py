@@ -2,7 +2,7 @@
 
 A stand-in is this machine's Debian with the same program in it, of Debian's version. What it proves is our own: the
 compose file, its order, settings, rights and health checks, and our two images. It does not prove the versions that
-the file names.
+the file names. It goes again, with what was made on it: whatever has its label.
 """
 
 import os
@@ -22,6 +22,8 @@ from tests.containers.engine import Docker
 ROOT: Final = Path(__file__).parents[2]
 STAND_INS: Final = Path(__file__).parent / "stand_ins"
 BASE: Final = "ticketrush-stand-in:debian"
+# What is made on an image that has it has it too.
+LABEL: Final = "ticketrush.stand-in"
 PACKAGES: Final = "ca-certificates,python3,python3-pip,postgresql,rabbitmq-server"
 SUITE: Final = "bookworm"
 PULL_TIMEOUT_S: Final = 240
@@ -45,6 +47,8 @@ def named() -> list[str]:
 
 def provide(docker: Docker, folder: Path, say: Callable[[str], None]) -> list[str]:
     """Pulls what can be pulled, and makes the rest; returns the names of the stand-ins. Raises StackError."""
+    # Those of a run that was killed would be taken for official ones.
+    remove(docker)
     images = named()
     with ThreadPoolExecutor() as pool:
         had = list(pool.map(lambda image: _has(docker, image) or _pull(docker, image), images))
@@ -56,6 +60,15 @@ def provide(docker: Docker, folder: Path, say: Callable[[str], None]) -> list[st
             _make(docker, folder, image)
             say(f"made a stand-in for {image}")
     return missing
+
+
+def remove(docker: Docker) -> None:
+    """Takes away every stand-in, and every image that was made on one. Raises StackError."""
+    ours = f"label={LABEL}"
+    images = docker.run("images", f"--filter={ours}", "--filter=dangling=false", "--format={{.Repository}}:{{.Tag}}")
+    if images.split():
+        docker.run("image", "rm", "--force", *images.split())
+    docker.run("image", "prune", "--force", f"--filter={ours}")
 
 
 def _has(docker: Docker, image: str) -> bool:
@@ -89,7 +102,7 @@ def _make_base(docker: Docker, folder: Path, say: Callable[[str], None]) -> None
     shutil.rmtree(root)
     found = {name: os.environ[name] for name in (*_FINDING, *_PROXIES) if os.environ.get(name)}
     changes = [part for name, value in found.items() for part in ("--change", f'ENV {name}="{value}"')]
-    docker.run("import", *changes, str(archive), BASE)
+    docker.run("import", *changes, f"--change=LABEL {LABEL}=yes", str(archive), BASE)
     archive.unlink()
 
 
