@@ -51,7 +51,7 @@ _INTERRUPTED: Final = 130
 # As the Linux Standard Base has it: not running. Other errors are 1.
 _NOT_READY: Final = 3
 _FILE_COLUMNS: Final = 120
-TIME_FORMATS: Final = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"]
+TIME_FORMATS: Final = [f"%Y-%m-%d{between}%H:%M:%S{end}" for between in " T" for end in ("", "%z", ".%f%z")]
 
 app = typer.Typer(help="The local TicketRush stack.", no_args_is_help=True, add_completion=False)
 console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
@@ -149,12 +149,16 @@ def backup() -> None:
 @app.command()
 def restore(
     instant: Annotated[
-        datetime, typer.Argument(metavar="TIME", formats=TIME_FORMATS, help="Without a zone: local time.")
-    ],
+        datetime | None, typer.Argument(metavar="TIME", formats=TIME_FORMATS, help="Without a zone: local time.")
+    ] = None,
+    *,
+    latest: Annotated[bool, typer.Option("--latest", help="Instead of a TIME: as late as can be.")] = False,
 ) -> None:
     """Stop everything, and bring the private database back as it was at a time; see docs/operations.md first."""
+    if latest == bool(instant):
+        raise typer.BadParameter("name a TIME, or --latest")
     with _told(), console.status("Restoring the database ..."):
-        _stack().restore(instant.astimezone())
+        _stack().restore(instant.astimezone() if instant else None)
 
 
 @app.command()

@@ -49,11 +49,18 @@ class Backups:
         )
         return {"archive_mode": "on", "archive_command": command, "archive_timeout": self._archive_timeout_s}
 
-    def recovery(self, target: datetime) -> dict[str, object]:
-        """With which a server whose data are a whole copy becomes what it was at that instant."""
+    @property
+    def is_used(self) -> bool:
+        """Whether anything is kept there."""
+        return any(next(folder.glob("*"), None) for folder in (self._whole, self._wal))
+
+    def recovery(self, target: datetime | None) -> dict[str, object]:
+        """With which a server whose data are a whole copy becomes what it was at that instant; None: at the last."""
         there = shlex.quote(f"{self._wal}/".replace("%", "%%"))
-        return {
-            "restore_command": f"cp {there}%f %p",
+        command: dict[str, object] = {"restore_command": f"cp {there}%f %p"}
+        if target is None:
+            return command
+        return command | {
             "recovery_target_time": target.astimezone(UTC).isoformat(),
             "recovery_target_action": "promote",
         }
@@ -69,8 +76,12 @@ class Backups:
         unfinished.rename(complete)
         return complete
 
-    def newest_before(self, target: datetime) -> Path:
-        """The last whole copy that was complete by then. Raises StackError."""
+    def newest_before(self, target: datetime | None) -> Path:
+        """The last whole copy that was complete by then; None: the last of all. Raises StackError."""
+        now = datetime.now(UTC)
+        target = target or now
+        if target > now:
+            raise StackError(f"{target.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC is yet to come")
         found = {_time_of(path): path for path in self._whole.glob("*Z")}
         usable = [time for time in found if time <= target]
         if not usable:

@@ -29,6 +29,8 @@ _INITDB_DEADLINE_S: Final = 120.0
 _ORPHANS_DEADLINE_S: Final = 10.0
 # For all that was written since the whole copy: some minutes of it a gigabyte.
 RECOVERY_DEADLINE_S: Final = 3_600.0
+# What it writes to its log when it has read all that there is, and the time that was named is later.
+_TARGET_NOT_REACHED: Final = "recovery ended before configured recovery target was reached"
 MAX_CONNECTIONS: Final = 200
 _DEBIAN_BINARIES: Final = Path("/usr/lib/postgresql")
 ENVIRONMENT: Final = {"PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}
@@ -76,6 +78,11 @@ class Postgres:
         """Makes data directory and database first if there are none."""
         home = self._own_home()
         if not (home / "data").exists():
+            if self._backups and self._backups.is_used:
+                raise StackError(
+                    f"there are no data in {home}, and back-ups of other data where its own should go: bring those "
+                    "back with: python -m deploy restore --latest; or begin anew with another TICKETRUSH_BACKUP_DIR"
+                )
             _make_data(home, binaries(home / "data"), self._password)
         self._start(home, {}, START_DEADLINE_S)
         make_database(self._stock)
@@ -85,10 +92,15 @@ class Postgres:
         connection = {"PGHOST": LOOPBACK, "PGPORT": str(self._port), "PGUSER": ADMINISTRATOR}
         return self._has_backups().take(binaries(self._own_home() / "data"), connection | self._login)
 
-    def restore(self, target: datetime) -> Path | None:
+    def check_restorable(self, target: datetime | None) -> None:
+        """Raises StackError where it can be seen beforehand that `restore` cannot be done."""
+        self._has_backups().newest_before(target)
+
+    def restore(self, target: datetime | None) -> Path | None:
         """Starts the server, which must be stopped, as it was at that instant; returns where what it had is kept.
 
-        Where that cannot be done, all is as it was. Raises StackError.
+        None: as late as can be. Where that cannot be done, all is as it was. Raises StackError. A server that has
+        recovered hands over nothing for some minutes: it is to be started again before anything is sold.
         """
         home = self._own_home()
         data, backups = home / "data", self._has_backups()
@@ -99,11 +111,16 @@ class Postgres:
         try:
             backups.unpack(backup, data)
             self._start(home, backups.recovery(target), RECOVERY_DEADLINE_S)
-        except StackError:
+        except StackError as problem:
             self.process.kill()
             shutil.rmtree(data, ignore_errors=True)
             if kept:
                 kept.rename(data)
+            if _TARGET_NOT_REACHED in self.process.log_tail():
+                raise StackError(
+                    f"nothing is kept that was written after {target:%Y-%m-%d %H:%M:%S %Z}: name an earlier time, "
+                    "or restore as late as can be with --latest"
+                ) from problem
             raise
         return kept
 

@@ -229,19 +229,25 @@ class Stack:
         with locked(self.run_dir, self._say):
             return self._private_postgres().back_up()
 
-    def restore(self, target: datetime) -> None:
+    def restore(self, target: datetime | None) -> None:
         """Stops everything, and starts the private PostgreSQL alone, as it was at that instant. Raises StackError.
 
-        What the broker holds is of a time that has never been: it starts empty the next time. Nothing is thrown away.
+        None: as late as can be. What the broker holds is of a time that has never been: it starts empty the next time.
+        Nothing is thrown away.
         """
+        with locked(self.run_dir, self._say):
+            self._private_postgres().check_restorable(target)
         self.down()
         with locked(self.run_dir, self._say):
             database, broker = self._servers(self._choose_ports(), environment.passwords(self._secrets))
-            self._private_postgres()
             kept = database.restore(target)
             broker.forget()
             asyncio.run(migrate.skip_numbers(self.env["DATABASE_URL"]))
-            self._say(f"the database is what it was at {target.isoformat()}; what it had is in {kept}")
+            # What begins with a recovery does not mind archive_timeout until its next checkpoint.
+            self._stop("postgres")
+            database.start()
+            instant = target.isoformat() if target else "the last"
+            self._say(f"the database is what it was at {instant}; what it had is in {kept}")
 
     def _private_postgres(self) -> Postgres:
         database, _ = self._servers(self._choose_ports(), environment.passwords(self._secrets))

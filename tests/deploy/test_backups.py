@@ -95,16 +95,45 @@ def test_the_database_is_what_it_was_at_that_instant_and_no_number_is_given_out_
     assert told(kept) == ["copied", "kept", "later"]
 
 
-def test_what_cannot_be_restored_leaves_all_as_it_was(kept: Stack) -> None:
+def test_who_was_restored_is_started_anew_or_it_would_hand_over_nothing_for_minutes(kept: Stack) -> None:
+    with psycopg.connect(kept.env["DATABASE_URL"]) as conn:
+        assert conn.execute("SHOW restore_command").fetchone() == ("",)
+        assert conn.execute("SHOW archive_timeout").fetchone() == ("1min",)
+
+
+@pytest.mark.parametrize(
+    ("away", "problem"), [(timedelta(days=-1), "no whole copy"), (timedelta(days=1), "yet to come")]
+)
+def test_what_can_be_seen_to_be_impossible_stops_nothing(kept: Stack, away: timedelta, problem: str) -> None:
+    pid = kept.pid("postgres")
+    assert pid
+    with pytest.raises(StackError, match=problem):
+        kept.restore(datetime.now(UTC) + away)
+    assert kept.pid("postgres") == pid
+
+
+def test_a_time_after_all_that_is_kept_leaves_all_as_it_was_and_the_last_can_be_had(kept: Stack) -> None:
+    tell(kept, "last")
     before = told(kept)
-    with pytest.raises(StackError, match="no whole copy"):
-        kept.restore(datetime.now(UTC) - timedelta(days=1))
+    hand_over(kept)
+    with pytest.raises(StackError, match="restore as late as can be with --latest"):
+        kept.restore(datetime.now(UTC))
     kept.up(("postgres",))
     assert told(kept) == before
-    with pytest.raises(StackError, match="ended before configured recovery target"):
-        kept.restore(datetime.now(UTC) + timedelta(days=1))
-    kept.up(("postgres",))
+    hand_over(kept)
+    kept.restore(None)
     assert told(kept) == before
+
+
+def test_new_data_are_not_made_beside_back_ups_of_others(kept: Stack) -> None:
+    """They would never be handed over: their names are taken."""
+    folder = kept.run_dir.parent
+    other = Stack(folder / "other", backup_dir=folder / "back 100%s up")
+    try:
+        with pytest.raises(StackError, match="restore --latest"):
+            other.up(("postgres",))
+    finally:
+        other.clean()
 
 
 def test_back_ups_do_not_end_because_somebody_forgets_to_ask_for_them(kept: Stack) -> None:
