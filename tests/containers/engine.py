@@ -19,7 +19,7 @@ STOP_DEADLINE_S: Final = 60.0
 COMMAND_TIMEOUT_S: Final = 1_800
 _KILL_DEADLINE_S: Final = 10.0
 # What Docker 20.10 makes outside of the folders that it is told of.
-_STRAYS: Final = (Path("/etc/docker"), Path("/run/docker"), Path("/var/run/docker"), Path("/opt/containerd"))
+_STRAYS: Final = tuple(map(Path, ("/etc/docker/key.json", "/etc/docker", "/run/docker", "/opt/containerd")))
 
 
 class Docker:
@@ -100,6 +100,8 @@ def _private(folder: Path, say: Callable[[str], None]) -> Iterator[str]:
             server.kill()
             server.wait(_KILL_DEADLINE_S)
         for path in strays:
+            if path.is_file():
+                path.unlink()
             shutil.rmtree(path, ignore_errors=True)
 
 
