@@ -133,7 +133,7 @@ def _told(_publisher: Any, lane: Any, batch: Any) -> tuple[str, list[str]]:
 
 
 def _taken(intake: Any, batch: Any) -> tuple[str, list[str]]:
-    return intake._queue, [one.subject_id for delivery in batch for one in delivery.envelopes]
+    return intake._name, [one.subject_id for delivery in batch for one in delivery.envelopes]
 
 
 def _payment(_peers: Any, payment: Any, *_: Any) -> tuple[str, list[UUID]]:
