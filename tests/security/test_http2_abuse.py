@@ -44,8 +44,8 @@ ATTACKS: Final = {
     "whole_then_reset": Measure(1_000),
     # gRPC keeps about a tenth of what comes until the stream ends, and a gigabyte and more comes.
     "endless_headers": Measure(100, 640),
-    # Each connection has the 40 MB of one bomb decoded at a time, eight at once at the worst, and the attacks before it have
-    # left gaps into which they do not fit: 80, 131 and 354 MiB were seen.
+    # Each connection has the 40 MB of one bomb decoded at a time, eight at once at the worst, and the attacks before it
+    # have left gaps into which they do not fit: 80, 131 and 354 MiB were seen.
     "header_bomb": Measure(50, 448),
     "many_headers": Measure(500),
     "slow_body": Measure(1_000),
