@@ -87,7 +87,7 @@ func logTo(out io.Writer, level slog.Level) {
 	slog.SetDefault(slog.New(handler).With("logger", "frontend", "service", "frontend"))
 }
 
-// dial makes the link to the gateway. It connects when it is first used, and again whenever it is lost.
+// dial makes a link to the gateway. It connects when it is first used, and again whenever it is lost.
 func dial(chosen *settings) (*grpc.ClientConn, error) {
 	by := insecure.NewCredentials()
 	if chosen.gatewayCA != "" {
@@ -112,12 +112,11 @@ func dial(chosen *settings) (*grpc.ClientConn, error) {
 }
 
 func serve(chosen *settings) error {
-	link, err := dial(chosen)
+	link, err := newLinks(func() (*grpc.ClientConn, error) { return dial(chosen) })
 	if err != nil {
 		misconfigured(err.Error())
 	}
-	defer func() { _ = link.Close() }()
-	link.Connect()
+	defer func() { _ = link.close() }()
 	stop := make(chan struct{})
 	seen, err := newTraces(chosen.otlpEndpoint, chosen.traceRatio)
 	if err != nil {
@@ -164,7 +163,7 @@ func serve(chosen *settings) error {
 }
 
 // compose puts the parts together.
-func compose(chosen *settings, link *grpc.ClientConn, seen *traces, stop <-chan struct{}) (*http.Server, error) {
+func compose(chosen *settings, link *links, seen *traces, stop <-chan struct{}) (*http.Server, error) {
 	ticketing := pb.NewTicketingServiceClient(link)
 	front := &front{
 		proxies: chosen.proxies,

@@ -55,6 +55,12 @@ class House:
         self.office = Office(self.channel)
         self.provider: PaymentProviderServiceAsyncStub = PaymentProviderServiceStub(self.provider_channel)
 
+    @asynccontextmanager
+    async def crowd(self) -> AsyncIterator[Office]:
+        """Callers whose calls go by a connection of their own."""
+        async with connected(self.stack.address("gateway"), self.stack.operator_token) as channel:
+            yield Office(channel)
+
     async def up(self, *names: str) -> None:
         """Brings parts up and waits until they serve."""
         await asyncio.to_thread(self.stack.up, names)
@@ -212,6 +218,8 @@ _OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.enable_http_proxy", 0),
+    # A connection carries 1,000 calls at a time. Who needs more makes another channel, which must not share it.
+    ("grpc.use_local_subchannel_pool", 1),
 )
 
 

@@ -45,9 +45,13 @@ async def test_a_hold_that_runs_out_is_told_to_the_world_and_kept_in_history(hou
 async def test_many_holds_run_out_once_each_although_two_schedulers_sweep(house: House) -> None:
     office = house.office
     sale = await office.put_on_sale(MANY, hold_s=HOLD_S)
-    async with house.broker() as channel, listening(channel, "ticket.expired") as ear:
+    async with (
+        house.broker() as channel,
+        listening(channel, "ticket.expired") as ear,
+        house.crowd() as crowd,
+    ):
         held = await asyncio.gather(
-            *(office.held(sale, f"buyer-{number}", [ticket]) for number, ticket in enumerate(sale.tickets))
+            *(crowd.held(sale, f"buyer-{number}", [ticket]) for number, ticket in enumerate(sale.tickets))
         )
         for one in held:
             await ear.hears(named(one.reservation_id))
@@ -219,7 +223,8 @@ async def test_an_event_called_off_gives_everything_back(house: House) -> None:
 async def test_a_large_event_is_called_off_to_the_last_ticket(house: House) -> None:
     office = house.office
     sale = await office.put_on_sale(MANY, price_minor=0)
-    sold = await asyncio.gather(*(office.reserve(sale, f"buyer-{seat}", [seat]) for seat in sale.tickets))
+    async with house.crowd() as crowd:
+        sold = await asyncio.gather(*(crowd.reserve(sale, f"buyer-{seat}", [seat]) for seat in sale.tickets))
     assert {one.state for one in sold} == {Reservation.STATE_CONFIRMED}
     await office.call_off(sale.event_id)
 

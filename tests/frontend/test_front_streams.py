@@ -6,9 +6,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from chassis.server import STREAMS_PER_CONNECTION_MAX
 from tests.e2e.house import House
 from tests.e2e.office import eventually
-from tests.frontend.visitors import EVENTS, Refused, Visitors, new_id, refused, told
+from tests.frontend.visitors import EVENTS, Refused, Visitors, found, new_id, refused, told
 
 BROWSERS = 40
 
@@ -111,6 +112,32 @@ async def test_a_reservation_is_watched_by_its_buyer_to_its_end(visitors: Visito
             assert await stream.next() == ("end", {"code": 0, "message": "", "details": []})
         with pytest.raises(StopAsyncIteration):
             await stream.next()
+
+
+async def test_more_watchers_than_the_gateway_takes_on_one_connection_keep_nobody_waiting(
+    house: House, visitors: Visitors
+) -> None:
+    event_id, tickets = await visitors.put_on_sale(1)
+    reservation = await visitors.held(event_id, tickets, "ada")
+    host, _, port = house.stack.address("frontend").rpartition(":")
+    head = f"GET /v1/reservations/{reservation}:watch HTTP/1.1\r\nhost: {host}\r\n"
+    asked = f"{head}authorization: Bearer {house.stack.operator_token}\r\n\r\n".encode()
+    writers: list[asyncio.StreamWriter] = []
+
+    async def watches(few: asyncio.Semaphore) -> None:
+        async with few:
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writers.append(writer)
+            writer.write(asked)
+            await reader.readuntil(b"STATE_HELD")
+
+    few = asyncio.Semaphore(BROWSERS)
+    try:
+        await asyncio.gather(*(watches(few) for _ in range(STREAMS_PER_CONNECTION_MAX + 1)))
+        assert found(await visitors.get("/v1/events", page_size="1"))["events"]
+    finally:
+        for writer in writers:
+            writer.transport.abort()
 
 
 async def test_nobody_watches_the_reservation_of_another(visitors: Visitors) -> None:
