@@ -49,6 +49,9 @@ status: venv ## show what runs, and where
 logs: venv ## show the logs, and follow them on a terminal (NAMES="gateway payments": only these)
 	@$(BIN)/python -m deploy logs $(NAMES)
 
+watch: venv ## run Debian's Prometheus on the stack that runs, with our alerts, until Ctrl-C
+	@$(BIN)/python -m deploy watch || test $$? -eq 130 # Ctrl-C is how it ends
+
 test: venv ## run all tests, with a PostgreSQL and a RabbitMQ of their own (ARGS="-k name": only some)
 	@$(IN_MEMORY) $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
@@ -108,14 +111,15 @@ bench: venv ## beside its ceilings and what anyone would build instead, on a sta
 bench-page: venv ## from a click to the colour of the seat on another screen, in two browsers
 	@$(BIN)/python -m tests.page.latency
 
-dashboards: venv ## make the dashboards of deploy/observability from their table, deploy/panels.py
+dashboards: venv ## make deploy/observability's dashboards (from deploy/panels.py) and prometheus.yml (from deploy/prometheus.py)
 	@$(BIN)/python -m deploy.dashboards
+	@$(BIN)/python -m deploy.prometheus
 
 screenshots: venv ## take the pictures of the page that the docs show, on a stack of its own
 	@$(BIN)/python -m tests.page.screenshots
 
-proof-alerts: venv ## harm a stack of its own and see each alert fire and end, with the rules' own times (a quarter of an hour)
-	@PROOF_ALERTS_HURRY=1 $(BIN)/pytest tests/observability/test_alarms_for_real.py --durations=5
+proof-alerts: venv ## harm a stack of its own and see each alert fire and end, with the rules' own times (an hour and a half)
+	@PROOF_ALERTS_HURRY=1 $(BIN)/pytest tests/observability/alarms --durations=10
 
 proof-crashes: venv ## end processes at every point between two steps, in every scenario (ARGS="payments charge": only some)
 	@$(BIN)/python -m tests.proof.crash_matrix $(ARGS)

@@ -131,11 +131,11 @@ def down(names: Sequence[str], seconds: float, *, by: str = "SIGKILL") -> Fault:
 async def memory_alarm(scene: Scene) -> None:
     """The broker takes nothing more from publishers, and says nothing about it."""
     system = scene.system
-    await _rabbitmqctl(system, "set_vm_memory_high_watermark", "absolute", "1")
+    await _limit_memory(system, 1)
     try:
         await asyncio.sleep(LINK_DOWN_S)
     finally:
-        await _rabbitmqctl(system, "set_vm_memory_high_watermark", "absolute", str(MEMORY_LIMIT_BYTES))
+        await _limit_memory(system, MEMORY_LIMIT_BYTES)
 
 
 async def queues_deleted(scene: Scene) -> None:
@@ -260,20 +260,24 @@ def _delete_queue(env: Mapping[str, str], queue: str) -> None:
     ask(env["RABBITMQ_MANAGEMENT_URL"], env["AMQP_URL"], "DELETE", f"/api/queues/%2F/{queue}")
 
 
-async def _rabbitmqctl(system: System, *command: str) -> None:
-    """Asks each node as its own operator would: with the node's own environment."""
+async def _limit_memory(system: System, limit_bytes: int) -> None:
     for part in await system.parts_of("rabbitmq"):
-        asked = await asyncio.create_subprocess_exec(
-            RABBITMQCTL,
-            *command,
-            env=_environment_of(system.stack.pid(part)),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        async with asyncio.timeout(RABBITMQCTL_TIMEOUT_S):
-            told, _ = await asked.communicate()
-        if asked.returncode:
-            raise RuntimeError(f"rabbitmqctl {' '.join(command)} failed: {told.decode()}")
+        await limit_memory(system.stack.pid(part), limit_bytes)
+
+
+async def limit_memory(pid: int | None, limit_bytes: int) -> None:
+    """From there on this RabbitMQ raises its alarm. It is asked as its own operator would: with its own environment."""
+    asked = await asyncio.create_subprocess_exec(
+        RABBITMQCTL,
+        *("set_vm_memory_high_watermark", "absolute", str(limit_bytes)),
+        env=_environment_of(pid),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(RABBITMQCTL_TIMEOUT_S):
+        told, _ = await asked.communicate()
+    if asked.returncode:
+        raise RuntimeError(f"rabbitmqctl failed: {told.decode()}")
 
 
 def _environment_of(pid: int | None) -> dict[str, str]:

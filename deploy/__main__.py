@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chassis.topology import SHARDS_MAX
-from deploy import broker, compose, environment
+from deploy import broker, compose, environment, prometheus
 from deploy.errors import StackError
 from deploy.facts import External
 from deploy.ha import status as several
@@ -122,6 +122,18 @@ def logs(
             raise StackError("there are no logs yet; start the stack with: make up")
     sys.stdout.flush()
     os.execvp("tail", ["tail", f"--lines={_LOG_LINES}", *(["--follow=name"] if follow else []), *files])
+
+
+@app.command()
+def watch() -> None:
+    """Run Debian's Prometheus on the stack that runs, with our alerts, until Ctrl-C."""
+    with _told():
+        if not (facts := environment.read(_run_dir() / "stack.env")):
+            raise StackError("nothing was started yet; start the stack with: make up")
+        try:
+            prometheus.watch(_run_dir(), facts, _say)
+        except KeyboardInterrupt:
+            raise typer.Exit(_INTERRUPTED) from None
 
 
 @app.command()

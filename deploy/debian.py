@@ -1,9 +1,11 @@
 """Installs Debian packages where we may, without starting the system services they bring. Standard library only."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -70,6 +72,27 @@ def install(packages: Sequence[str], log: Path, say: Callable[[str], None]) -> N
                 )
             except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
                 raise StackError(f"apt could not install {' '.join(packages)} (see {log}); {by_hand}") from error
+
+
+def program(package: str, *names: str) -> str:
+    """The path of the first of these programs that is there, one of them brought by the package.
+
+    Raises StackError, which says what to install, where none can be had.
+    """
+    if found := _found(names):
+        return found
+    own = Path(tempfile.gettempdir()) / f"ticketrush-{os.getuid()}"
+    own.mkdir(mode=0o700, exist_ok=True)
+    with (own / f"{package}.lock").open("a") as lock:
+        # Several processes may want it at once: one installs, the others wait.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _found(names):
+            install([package], own / "apt.log", print)
+    return _found(names) or names[0]
+
+
+def _found(names: Sequence[str]) -> str | None:
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 def _become_root() -> list[str] | None:

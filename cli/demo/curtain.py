@@ -1,7 +1,10 @@
 """The end of the show: the summary as tables, and what to type next."""
 
+from typing import Final
+
 from rich.columns import Columns
 from rich.console import Console
+from rich.rule import Rule
 from rich.table import Table
 
 from cli import show
@@ -9,11 +12,16 @@ from cli.demo.box_office import CURRENCY
 from cli.demo.summary import Summary
 from cli.money import written
 
+# `make venv` brings it.
+GRPCURL: Final = ".venv/bin/grpcurl -plaintext"
+# In a pipe lines may be longer than anybody's eyes.
+HEADING_COLUMNS_MAX: Final = 100
+
 
 def draw(console: Console, summary: Summary) -> None:
     """Prints reservations by state, tickets, payments by state, and the money on all sides."""
     console.print()
-    console.rule("What the services say now")
+    _heading(console, "What the services say now")
     console.print(Columns([_reservations(summary), _tickets(summary), _payments(summary)], padding=(0, 3)))
     console.print(_money(summary))
     sold = written(summary.sold_minor(), CURRENCY)
@@ -26,7 +34,7 @@ def draw(console: Console, summary: Summary) -> None:
 def what_next(console: Console, address: str, event_id: str) -> None:
     """Prints commands that go on from here, ready to paste."""
     lines = [
-        f"grpcurl -plaintext {address} list",
+        f"{GRPCURL} {address} list",
         ". .run/stack.env",
         _grpcurl(address, "CatalogService/GetEvent", f'{{"event_id": "{event_id}"}}'),
         _grpcurl(
@@ -40,15 +48,19 @@ def what_next(console: Console, address: str, event_id: str) -> None:
         f".venv/bin/ticketrush reserve {event_id} --buyer me --section balcony --quantity 2",
     ]
     console.print()
-    console.rule("Go on from here")
+    _heading(console, "Go on from here")
     for line in lines:
         # Whole, so that it can be pasted.
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
+def _heading(console: Console, title: str) -> None:
+    console.print(Rule(title), width=min(console.width, HEADING_COLUMNS_MAX))
+
+
 def _grpcurl(address: str, method: str, body: str) -> str:
     bearing = '-H "authorization: Bearer $OPERATOR_TOKEN"'
-    return f"grpcurl -plaintext {bearing} -d '{body}' {address} ticketrush.v1.{method}"
+    return f"{GRPCURL} {bearing} -d '{body}' {address} ticketrush.v1.{method}"
 
 
 def _reservations(summary: Summary) -> Table:

@@ -80,7 +80,7 @@ def test_every_scene_ends_as_promised_and_the_books_agree(stage: Stack, play: Pl
         assert promised in play.printed
     assert play.printed.index("'A short hold', another event, goes on sale") < play.printed.index("emil holds box 1/1")
     assert "hal buys lodge 1/1" in play.printed, "no two seats are called the same"
-    assert f"grpcurl -plaintext {stage.env['GATEWAY_ADDRESS']} list" in play.printed
+    assert f".venv/bin/grpcurl -plaintext {stage.env['GATEWAY_ADDRESS']} list" in play.printed
 
 
 @pytest.mark.timeout(300)

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from deploy.broker import virtual_host
+from deploy.debian import program
 from deploy.facts import RABBITMQ_METRICS_ADDRESS
 from deploy.services import FRONTEND
 from deploy.stack import Stack
 from tests.conftest import database_like
-from tests.debian import program
 from tests.e2e.house import SERVICES, House, beside, furnished
 from tests.gateway.vhosts import vhost
 from tests.observability.exporters import postgres_exporter

@@ -10,11 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from psycopg.conninfo import conninfo_to_dict
-
 from deploy.ports import Ports, accepts
+from deploy.prometheus import EXPORTER, exporter_command
 from deploy.services import LOOPBACK
-from tests.debian import program
 from tests.e2e.office import eventually
 from tests.observability.running import running
 
@@ -43,21 +41,14 @@ PROMETHEUS: Final = frozenset({"up"})
 @asynccontextmanager
 async def postgres_exporter(database_url: str, folder: Path) -> AsyncIterator[str]:
     """The address of one that looks at this database."""
-    name = "prometheus-postgres-exporter"
-    port = Ports(folder).settle([name], [])[name]
-    log = folder / f"{name}.log"
-    parts = conninfo_to_dict(database_url)
-    source = {
-        "DATA_SOURCE_URI": f"{parts['host']}:{parts['port']}/{parts['dbname']}?sslmode=disable",
-        "DATA_SOURCE_USER": str(parts["user"]),
-        "DATA_SOURCE_PASS": str(parts["password"]),
-    }
-    binary = await asyncio.to_thread(program, name, name)
-    async with running([binary, f"--web.listen-address={LOOPBACK}:{port}"], log, source) as process:
+    port = Ports(folder).settle([EXPORTER], [])[EXPORTER]
+    log = folder / f"{EXPORTER}.log"
+    command, source = await asyncio.to_thread(exporter_command, database_url, f"{LOOPBACK}:{port}")
+    async with running(command, log, source) as process:
 
         async def is_there() -> bool:
             assert process.returncode is None, log.read_text()
             return accepts(port)
 
-        await eventually(is_there, lambda: f"{name} does not listen:\n{log.read_text()}")
+        await eventually(is_there, lambda: f"{EXPORTER} does not listen:\n{log.read_text()}")
         yield f"{LOOPBACK}:{port}"

@@ -1,9 +1,8 @@
 """Debian's Prometheus, at work on the pages of a stack of ours and of its servers."""
 
 import asyncio
-import json
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import Any, Final
 
 import httpx
 
+from deploy.facts import RABBITMQ_METRICS_ADDRESS
 from deploy.ports import Ports
-from deploy.services import LOOPBACK, PROCESSES
+from deploy.prometheus import command, of_stack, scrapes
+from deploy.services import LOOPBACK
 from deploy.stack import Stack
-from tests.debian import program
 from tests.e2e.office import eventually
-from tests.observability.rules import SCRAPES, hurried, load
+from tests.observability.rules import hurried
 from tests.observability.running import running
 
 ANSWER_TIMEOUT_S: Final = 10
@@ -60,19 +60,6 @@ class Prometheus:
         return {one["metric"]["alertname"]: str(one["metric"]) for one in series}
 
 
-def configuration(stack: Stack, rules: Path, broker: Broker, database: str) -> Mapping[str, Any]:
-    """Ours, asking this stack, once a second; `database` is the address of its exporter."""
-    written = load(SCRAPES)
-    pages = {service.name: stack.env[service.metrics_address] for service in PROCESSES}
-    pages |= {"rabbitmq": broker.metrics_address, "rabbitmq-queues": broker.metrics_address, "postgres": database}
-    jobs = [job | {"static_configs": [{"targets": [pages[job["job_name"]]]}]} for job in written["scrape_configs"]]
-    assert len(jobs) == len(pages)
-    queues = next(job for job in jobs if job["job_name"] == "rabbitmq-queues")
-    queues["params"] = queues["params"] | {"vhost": [broker.vhost]}
-    often = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    return {"global": often, "rule_files": [str(rules)], "scrape_configs": jobs}
-
-
 @asynccontextmanager
 async def looking_at(
     stack: Stack, folder: Path, *, broker: Broker, database: str, hurry: int = 1
@@ -80,17 +67,11 @@ async def looking_at(
     """A Prometheus of its own, with its data in the folder. Its rules are ours, `hurry` times as quick."""
     config, rules, log = folder / "prometheus.yml", folder / "alerts.yml", folder / "prometheus.log"
     rules.write_text(hurried(hurry))
-    config.write_text(json.dumps(configuration(stack, rules, broker, database)))
+    facts = {**stack.env, RABBITMQ_METRICS_ADDRESS: broker.metrics_address}
+    config.write_text(scrapes(of_stack(facts, database), interval_s=1, rules=str(rules), vhost=broker.vhost))
     address = f"{LOOPBACK}:{Ports(folder).settle(['prometheus'], [])['prometheus']}"
-    binary = await asyncio.to_thread(program, "prometheus", "prometheus")
-    command = [
-        binary,
-        f"--config.file={config}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address={address}",
-    ]
     async with (
-        running(command, log) as process,
+        running(await asyncio.to_thread(command, config, folder / "data", address), log) as process,
         httpx.AsyncClient(base_url=f"http://{address}", timeout=ANSWER_TIMEOUT_S, trust_env=False) as client,
     ):
 

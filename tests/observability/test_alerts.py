@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 
+from deploy.prometheus import written
 from tests.observability.faults import END_MIN, FAULT_BEGIN_MIN, FAULT_END_MIN, FAULTS, Fault
 from tests.observability.rules import ALERTS, ROOT, SCRAPES, Alert, alerts
 
@@ -25,6 +26,10 @@ def test_the_rules_and_the_configuration_are_sound(promtool: str) -> None:
     for arguments in (("rules", "--lint-fatal", str(ALERTS)), ("config", "--lint-fatal", str(SCRAPES))):
         done = ask(promtool, "check", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_it_asks_in_containers_is_what_the_table_says() -> None:
+    assert SCRAPES.read_text() == written(), "renew it with: make dashboards"
 
 
 def expectations(fault: Fault) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Final
 
 from playwright.async_api import Browser, async_playwright
 
-from tests.debian import program
+from deploy.debian import program
 
 PACKAGE: Final = "chromium"
 # As it is called elsewhere; its brothers will do.

@@ -120,6 +120,22 @@ async def test_a_job_that_succeeds_says_when_and_one_that_fails_is_counted(shop:
         assert shown("last_success_time_seconds", "call_off_events") == called_off
 
 
+async def test_how_late_releases_are_is_known_while_they_fail(shop: Shop) -> None:  # noqa: F811
+    class Broken(Sweeps):
+        """Releases nothing: the database refuses."""
+
+        async def expire_due(self) -> int:
+            raise psycopg.OperationalError("refused")
+
+    hall = await shop.event()
+    await shop.hold(reserve(hall, 0))
+    await shop.time_passes(hall, HOLD_IS_OVER)
+    async with ticking(Broken(shop.one.sweeps._desk)):
+        await until(lambda: (REGISTRY.get_sample_value("ticketrush_expiry_lag_seconds") or 0) > 0)
+    async with ticking(shop.one.sweeps):
+        await until(lambda: REGISTRY.get_sample_value("ticketrush_expiry_lag_seconds") == 0)
+
+
 async def test_payments_are_asked_for_outcomes_that_are_missing(shop: Shop) -> None:  # noqa: F811
     hall = await shop.event()
     payment = await shop.opened(await shop.hold(reserve(hall, 0)))

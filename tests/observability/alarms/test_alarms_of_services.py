@@ -1,79 +1,26 @@
-"""A stack of its own is harmed, and a real Prometheus tells of it: each alert fires under its fault, and ends with it.
-
-Rules are HURRY times as quick here: that shortens how long a fault must last and how long it is remembered, and nothing
-else. That their own times are right, promtool says in test_alerts.py. `make proof-alerts` takes them as they are.
-"""
+"""Services, messages and servers that are gone or broken are told of, and so is that they are mended."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator
 from typing import Final
 
 import grpc
 import pytest
 
-from deploy.facts import RABBITMQ_METRICS_ADDRESS
 from deploy.services import FRONTEND, NAMES
-from deploy.stack import Stack
 from tests.chassis.broker import running
-from tests.e2e.house import House, furnished
-from tests.e2e.office import Reservation, Sale, eventually, new_id, refusal
+from tests.e2e.house import House
+from tests.e2e.office import Reservation, Sale, new_id, refusal
 from tests.e2e.wire import say, say_bytes
-from tests.observability.exporters import postgres_exporter
-from tests.observability.prometheus import Broker, Prometheus, looking_at
+from tests.observability.alarms.harm import DEADLINE_S, all_is_quiet, fires
+from tests.observability.prometheus import Prometheus
 from tests.ops.desk import Desk
 from ticketrush.messages.v1 import messages_pb2 as messages
 
-HURRY: Final = int(os.environ.get("PROOF_ALERTS_HURRY", "10"))
-# A round of all invariants takes a minute, more on a busy machine; a rule looks back for 5 minutes and waits for 5.
-DEADLINE_S: Final = 200.0 + 900.0 / HURRY
 RESERVE: Final = "ticket.reservation.requested"
 MORE_THAN_MAY_WAIT: Final = 1_100
 PAY: Final = "ticket.payments.requested"
 COUNT: Final = "UPDATE reservations.event_count SET held = held + %s WHERE event_id = %s AND slot = 0"
 pytestmark = pytest.mark.timeout(3 * DEADLINE_S)
-
-
-@pytest.fixture(scope="module")
-async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    async with furnished(Stack(tmp_path_factory.mktemp("harmed")), NAMES) as house:
-        yield house
-
-
-@pytest.fixture(scope="module")
-async def prometheus(house: House, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prometheus]:
-    env = house.stack.env
-    folder = await asyncio.to_thread(tmp_path_factory.mktemp, "prometheus")
-    async with (
-        postgres_exporter(env["DATABASE_URL"], folder) as database,
-        looking_at(
-            house.stack, folder, broker=Broker(env[RABBITMQ_METRICS_ADDRESS], "/"), database=database, hurry=HURRY
-        ) as prometheus,
-    ):
-        yield prometheus
-
-
-async def fires(prometheus: Prometheus, *alerts: str) -> None:
-    """Returns once all of them do; some may have ended again before the last has begun."""
-    missing = set(alerts)
-
-    async def none_is_missing() -> bool:
-        missing.difference_update(await prometheus.firing())
-        return not missing
-
-    await eventually(none_is_missing, lambda: f"does not fire: {missing}", deadline_s=DEADLINE_S)
-
-
-async def all_is_quiet(prometheus: Prometheus) -> None:
-    """Returns once no alert fires, whichever it is."""
-    firing: dict[str, str] = {}
-
-    async def none_fires() -> bool:
-        firing.clear()
-        firing.update(await prometheus.firing())
-        return not firing
-
-    await eventually(none_fires, lambda: "still fires: " + "\n".join(firing.values()), deadline_s=DEADLINE_S)
 
 
 async def test_poison_a_silent_provider_and_a_broken_invariant_are_told_until_they_are_mended(

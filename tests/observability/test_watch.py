@@ -1,0 +1,67 @@
+"""`make watch` shows a stack that runs, and ends with Ctrl-C."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+
+import httpx
+import pytest
+
+from deploy.ha.table import BROKERS, INSTANCES
+from deploy.prometheus import QUEUES, of_stack
+from deploy.services import PROCESSES, SETTING_PREFIX
+from tests.e2e.house import House
+from tests.e2e.office import eventually
+from tests.observability.prometheus import ANSWER_TIMEOUT_S, Prometheus
+
+BEGUN_WITHIN_S = 60.0
+INTERRUPTED = 130
+
+
+async def test_it_looks_at_every_part_and_is_gone_after_ctrl_c(house: House) -> None:
+    run_dir = house.stack.run_dir
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "deploy", "watch",
+        stdout=PIPE, stderr=STDOUT, env=os.environ | {f"{SETTING_PREFIX}RUN_DIR": str(run_dir)},
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(BEGUN_WITHIN_S):
+            said = (await process.stdout.readline()).decode()
+        address = re.search(r"http://[0-9.:]+", said)
+        assert address, said
+        async with httpx.AsyncClient(base_url=address[0], timeout=ANSWER_TIMEOUT_S, trust_env=False) as client:
+            looking = Prometheus(client)
+
+            async def all_are_up() -> bool:
+                try:
+                    up = {one["metric"]["job"]: one["value"][1] for one in await looking.query("up")}
+                except httpx.TransportError:
+                    return False
+                # Its broker is somebody else's.
+                return up == {service.name: "1" for service in PROCESSES} | {"postgres": "1"}
+
+            await eventually(all_are_up)
+            assert {rule["health"] for rule in await looking.rules()} == {"ok"}
+    finally:
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(BEGUN_WITHIN_S):
+            assert await process.wait() == INTERRUPTED
+    async with httpx.AsyncClient(base_url=address[0], trust_env=False) as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.get("/")
+
+
+def test_of_several_it_asks_each() -> None:
+    facts = {service.metrics_address: f"{service.name}:1" for service in PROCESSES}
+    facts |= {f"{one.name.upper().replace('-', '_')}_METRICS_ADDRESS": f"{one.name}:1" for one in INSTANCES}
+    facts |= {f"{name.upper().replace('-', '_')}_METRICS_ADDRESS": f"{name}:1" for name in BROKERS}
+    pages = of_stack(facts, "exporter:1")
+    assert pages["gateway"] == ["gateway-a:1", "gateway-b:1"]
+    assert pages["provider"] == ["provider:1"]
+    assert pages["rabbitmq"] == ["broker-1:1", "broker-2:1", "broker-3:1"]
+    assert pages[QUEUES] == ["broker-1:1"]
+    assert pages["postgres"] == ["exporter:1"]
