@@ -147,7 +147,7 @@ class RabbitMQ:
         return f"http://{LOOPBACK}:{self._ports['rabbitmq_management']}"
 
     def wait_until_queues_are_on_disk(self) -> bool:
-        """Waits until kill -9 cannot lose a queue any more; False if that is not so by the deadline.
+        """Waits until kill -9 cannot lose a queue any more; False if that is not so, or not known, by the deadline.
 
         RabbitMQ confirms a new quorum queue up to a second before its registration is on disk (names.dets, saved twice
         a second); killed in between it comes back with a queue that never elects a leader.
@@ -156,7 +156,11 @@ class RabbitMQ:
 
     def _queues_are_on_disk(self) -> bool:
         saved = b"".join(file.read_bytes() for file in self._home.glob("data/*/quorum/*/names.dets"))
-        return all(_registration(name) in saved for name in self._quorum_queues())
+        try:
+            queues = self._quorum_queues()
+        except OSError:  # it is gone, or its page is not there yet
+            return False
+        return all(_registration(name) in saved for name in queues)
 
     def _quorum_queues(self) -> list[str]:
         answer = ask(self.page, self.url, "GET", "/api/queues?columns=name,type")

@@ -153,7 +153,8 @@ class HaStack:
                 own = [instance.service.name for instance in on_side(side) if instance.name in names]
                 if own:
                     self._side(side, chosen, known).up(own)
-            if set(names) & set(BROKERS) and not all(node.wait_until_queues_are_on_disk() for node in servers.brokers):
+            running = [node for node in servers.brokers if node.process.pid is not None]
+            if set(names) & set(BROKERS) and not all(node.wait_until_queues_are_on_disk() for node in running):
                 self._say("brokers have not written all queues to disk yet; to kill one now could cost some of them")
 
     def down(self, names: Collection[str] = NAMES) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import aio_pika
 import psycopg
+import pytest
 
-from deploy import environment
+from deploy import environment, rabbitmq
 from deploy.broker import ask
 from deploy.process import Process, wait_until
 from deploy.rabbitmq import RabbitMQ
@@ -86,7 +87,9 @@ def test_postgres_asks_for_the_password(own_servers: Stack) -> None:
         raise AssertionError("connected without the password")
 
 
-async def test_rabbitmq_comes_back_from_kill_9_with_durable_messages(own_servers: Stack) -> None:
+async def test_rabbitmq_comes_back_from_kill_9_with_durable_messages(
+    own_servers: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = own_servers.env["AMQP_URL"]
     async with await aio_pika.connect(url, timeout=5) as connection:
         channel = await connection.channel()
@@ -94,7 +97,12 @@ async def test_rabbitmq_comes_back_from_kill_9_with_durable_messages(own_servers
         message = aio_pika.Message(b"word", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
         await channel.default_exchange.publish(message, "kept")
     assert await asyncio.to_thread(broker_of(own_servers).wait_until_queues_are_on_disk)
+    broker = broker_of(own_servers)
     own_servers.kill("rabbitmq")
+    # Whoever is killed while it is waited for has not said so.
+    monkeypatch.setattr(rabbitmq, "_QUEUES_DEADLINE_S", 1.0)
+    assert not await asyncio.to_thread(broker.wait_until_queues_are_on_disk)
+    monkeypatch.undo()
     await asyncio.to_thread(own_servers.up, SERVERS)
     assert own_servers.env["AMQP_URL"] == url
     async with await aio_pika.connect(url, timeout=5) as connection:
