@@ -250,8 +250,10 @@ async def _serves(system: System, name: str) -> None:
 
 async def _answers(system: System) -> bool:
     try:
-        async with system.database():
-            return True
+        async with system.database() as conn:
+            # One that was a standby a moment ago answers before it may write.
+            cursor = await conn.execute("SELECT NOT pg_is_in_recovery()")
+            return await cursor.fetchone() == (True,)
     except psycopg.Error:
         return False
 

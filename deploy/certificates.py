@@ -25,8 +25,8 @@ AUTHORITY_LIFETIME: Final = timedelta(days=3_650)
 LIFETIME: Final = timedelta(days=90)
 # Of its lifetime: with less than that left, a certificate is replaced.
 RENEW_BELOW: Final = 1 / 3
-# For those whose clock is behind ours.
-_BACKDATED: Final = timedelta(minutes=5)
+# For those whose clock is behind ours, by a time zone at the worst.
+_BACKDATED: Final = timedelta(days=1)
 _USAGE: Final = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 # Names under which a machine finds itself.
 _LOOPBACK: Final = (

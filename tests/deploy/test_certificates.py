@@ -35,9 +35,18 @@ def test_everybody_gets_an_identity_that_can_be_used_and_no_key_can_be_read_by_o
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
+def test_who_starts_with_a_clock_that_is_hours_behind_finds_everybody_valid(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    early = datetime.now(UTC) - timedelta(hours=2)
+    for name in (AUTHORITY, *IDENTITIES):
+        made = certificates._read(*certificate_files(tmp_path, name)[:2])
+        assert made
+        assert made.cert.not_valid_before_utc < early, name
+
+
 def test_what_is_good_is_left_alone(tmp_path: Path) -> None:
     prepare(tmp_path)
-    age(tmp_path, NAME, LIFETIME * RENEW_BELOW + timedelta(hours=1))
+    age(tmp_path, NAME, LIFETIME * RENEW_BELOW + timedelta(days=1))
     before = contents(tmp_path)
     prepare(tmp_path)
     assert contents(tmp_path) == before
