@@ -23,8 +23,13 @@ DOORS: Final = (
         (FORGED,),
     ),
     Guard(
+        "a clock that is behind shuts nobody out",
+        (Edit(TOKENS, ', "verify_iat": False', ""),),
+        ("tests/security/test_tokens.py::test_who_has_just_signed_in_is_believed_by_a_gateway_whose_clock_is_behind",),
+    ),
+    Guard(
         "a token has all that it needs",
-        (Edit(TOKENS, 'options={"require": list(REQUIRED_CLAIMS)},', ""),),
+        (Edit(TOKENS, '"require": list(REQUIRED_CLAIMS), ', ""),),
         (FORGED,),
     ),
     Guard(

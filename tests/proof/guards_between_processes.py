@@ -242,6 +242,11 @@ CLOCK: Final = (
         ("tests/scheduler/test_jobs.py::test_a_hold_whose_time_is_over_is_released",),
     ),
     Guard(
+        "how late releases are is measured apart from them",
+        (Edit(JOBS, "            (self.measure_expiry_lag, SWEEP_INTERVAL_S),\n", ""),),
+        ("tests/scheduler/test_jobs.py::test_how_late_releases_are_is_known_while_they_fail",),
+    ),
+    Guard(
         "openings without an outcome are asked after",
         (Edit(JOBS, "            (self.reconcile_openings, RECONCILE_INTERVAL_S),\n", ""),),
         ("tests/scheduler/test_jobs.py::test_payments_are_asked_for_outcomes_that_are_missing",),

@@ -81,4 +81,9 @@ LINKS: Final = (
         (Edit(CERTIFICATES, " or not _is_by(authority, known, name)", ""),),
         ("tests/deploy/test_certificates.py::test_one_that_is_of_no_use_is_made_anew_and_no_other",),
     ),
+    Guard(
+        "certificates are valid for those whose clock is behind",
+        (Edit(CERTIFICATES, ".not_valid_before(now - _BACKDATED)", ".not_valid_before(now)"),),
+        ("tests/deploy/test_certificates.py::test_who_starts_with_a_clock_that_is_hours_behind_finds_everybody_valid",),
+    ),
 )
