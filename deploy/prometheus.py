@@ -8,6 +8,8 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +20,7 @@ from deploy.errors import StackError
 from deploy.facts import RABBITMQ_METRICS_ADDRESS
 from deploy.ha.table import BROKERS, INSTANCES
 from deploy.ports import Ports
+from deploy.process import wait_until
 from deploy.services import LOOPBACK, PROCESSES
 
 FOLDER: Final = Path(__file__).parent / "observability"
@@ -27,7 +30,9 @@ PORT: Final = 9090
 POSTGRES, QUEUES = "postgres", "rabbitmq-queues"
 EXPORTER: Final = "prometheus-postgres-exporter"
 POLL_INTERVAL_S: Final = 0.5
+READY_WITHIN_S: Final = 30.0
 STOP_WITHIN_S: Final = 10.0
+_ANSWER_TIMEOUT_S: Final = 2.0
 # The broker's other page has only their sums.
 _BY_QUEUE: Final = """\
     metrics_path: /metrics/detailed
@@ -105,7 +110,10 @@ def command(config: Path, data: Path, address: str) -> list[str]:
 
 
 def watch(run_dir: Path, facts: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Looks at the stack until interrupted. Raises StackError when Prometheus or the exporter ends by itself."""
+    """Looks at the stack until interrupted, and says where once it answers.
+
+    Raises StackError when Prometheus does not become ready, or it or the exporter ends by itself.
+    """
     folder = run_dir / "watch"
     folder.mkdir(parents=True, exist_ok=True)
     ports = Ports(folder).settle(["prometheus", EXPORTER], [], {"prometheus": PORT})
@@ -116,17 +124,38 @@ def watch(run_dir: Path, facts: Mapping[str, str], say: Callable[[str], None]) -
         _running(*exporter_command(facts["DATABASE_URL"], exporter), folder / f"{EXPORTER}.log") as looks_at_database,
         _running(command(config, folder / "data", address), {}, folder / "prometheus.log") as prometheus,
     ):
-        say(f"Prometheus is at http://{address} (what fires: http://{address}/alerts); Ctrl-C ends it")
-        while looks_at_database.poll() is None and prometheus.poll() is None:
+
+        def has_ended() -> bool:
+            return looks_at_database.poll() is not None or prometheus.poll() is not None
+
+        if not wait_until(lambda: has_ended() or _is_ready(address), READY_WITHIN_S):
+            raise StackError(f"Prometheus is not ready after {READY_WITHIN_S:.0f} s; its log is in {folder}")
+        if not has_ended():
+            say(f"Prometheus is at http://{address} (what fires: http://{address}/alerts); Ctrl-C ends it")
+        while not has_ended():
             time.sleep(POLL_INTERVAL_S)
         raise StackError(f"Prometheus or its exporter has ended; their logs are in {folder}")
+
+
+def _is_ready(address: str) -> bool:
+    """Whether it answers questions: it listens for a while before."""
+    connection = HTTPConnection(address, timeout=_ANSWER_TIMEOUT_S)
+    try:
+        connection.request("GET", "/-/ready")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 @contextmanager
 def _running(argv: Sequence[str], variables: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     with log.open("wb") as output:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **variables},
+            # It ends when we do, also by kill -9.
+            ["setpriv", "--pdeathsig=TERM", "--", *argv],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **variables},
             # Ctrl-C is for us, who then end it.
             start_new_session=True,
         )  # fmt: skip

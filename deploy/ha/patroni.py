@@ -1,7 +1,9 @@
 """The two databases: each a PostgreSQL that its Patroni starts, watches, promotes and brings back as a standby."""
 
+import importlib.util
 import json
 import os
+import shutil
 import signal
 import urllib.request
 from base64 import b64encode
@@ -18,8 +20,12 @@ from deploy.ha.table import DATABASES, ETCDS
 from deploy.process import Process, wait_until, write_atomically
 from deploy.services import ADMINISTRATOR, LOOPBACK, SETTING_PREFIX, certificate_files
 
-PROGRAM: Final = "/usr/bin/patroni"
-# What its package does not bring: the server, and what its client of etcd wants to check a certificate.
+# Patroni itself is the one among our packages. That of Debian 12, 3.0.2, lets a primary that was frozen for longer than
+# its lock lasts take the lock back from the other (mended in 3.0.3, patroni/patroni#2689). It runs on Debian's Python,
+# with the libraries that Debian's package brings: PostgreSQL's account may read those, but perhaps not this checkout.
+PYTHON: Final = "/usr/bin/python3"
+_DEBIANS: Final = Path("/usr/bin/patroni")
+# What that package does not bring: the server, and what its client of etcd wants to check a certificate.
 NEEDS: Final = (postgres.Postgres.package, "python3-idna")
 _TLS_NEEDS: Final = Path("/usr/lib/python3/dist-packages/idna")
 START_DEADLINE_S: Final = 120.0
@@ -135,7 +141,7 @@ class Patroni:
         return f"http://{LOOPBACK}:{self._ports[f'{self.process.name}_patroni']}"
 
     def is_installed(self) -> bool:
-        return Path(PROGRAM).exists() and _TLS_NEEDS.exists() and postgres.find_binaries(None) is not None
+        return _DEBIANS.exists() and _TLS_NEEDS.exists() and postgres.find_binaries(None) is not None
 
     def check(self, url: str) -> None:
         postgres.check(url)
@@ -144,8 +150,13 @@ class Patroni:
         process = self.process
         home = postgres.own_home(self._run_dir / process.name)
         self._write(home)
-        command = [PROGRAM, str(home / "patroni.yml")]
-        process.start(command, postgres.ENVIRONMENT, directory=Path("/"), account=postgres.server_account())
+        command, variables = program(home)
+        process.start(
+            [*command, str(home / "patroni.yml")],
+            {**postgres.ENVIRONMENT, **variables},
+            directory=Path("/"),
+            account=postgres.server_account(),
+        )
         wait_until(lambda: process.pid is None or self._answers(), START_DEADLINE_S)
         if process.pid is None or not self._answers():
             raise StackError(f"{process.name} does not come up; the end of {process.log}:\n{process.log_tail()}")
@@ -187,6 +198,20 @@ class Patroni:
         with opener.open(request, timeout=PAGE_TIMEOUT_S) as answer:
             told: bytes = answer.read()
             return told
+
+
+def program(home: Path) -> tuple[list[str], dict[str, str]]:
+    """How to run Patroni: the command, and its environment. Puts a copy for PostgreSQL's account under `home`."""
+    found = importlib.util.find_spec("patroni")
+    if found is None or found.origin is None:
+        raise StackError("Patroni is not among the packages of this Python; install them with: make venv")
+    own = home / "program"
+    shutil.rmtree(own, ignore_errors=True)
+    shutil.copytree(Path(found.origin).parent, own / "patroni", ignore=shutil.ignore_patterns("__pycache__"))
+    if account := postgres.server_account():
+        for path in (own, *own.rglob("*")):
+            shutil.chown(path, account, account)
+    return [PYTHON, "-m", "patroni"], {"PYTHONPATH": str(own)}
 
 
 def roles(databases: Mapping[str, Patroni]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy import rabbitmq
+from deploy.debian import program
 from deploy.environment import ADMINISTRATOR_PASSWORD
 from deploy.ha import balancer, etcd, patroni, table
 from deploy.ha.etcd import Etcd
@@ -77,12 +78,15 @@ def configuration(tmp_path: Path) -> str:
     return patroni.render("postgres-a", tmp_path, Path("/usr/lib/postgresql/15/bin"), PORTS, SECRETS)
 
 
-@pytest.mark.skipif(shutil.which(patroni.PROGRAM) is None, reason="no Patroni here: make up-ha installs it")
 def test_patroni_takes_its_configuration(tmp_path: Path) -> None:
     file = tmp_path / "patroni.yml"
     file.write_text(configuration(tmp_path))
-    command = [patroni.PROGRAM, "--validate-config", str(file)]
-    told = subprocess.run(command, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, check=False)
+    program(patroni.Patroni.package, "patroni")
+    command, variables = patroni.program(tmp_path)
+    told = subprocess.run(
+        [*command, "--validate-config", str(file)],
+        capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", **variables}, check=False,
+    )  # fmt: skip
     complaints = [line for line in (told.stdout + told.stderr).splitlines() if line.strip()]
     assert [line for line in complaints if not any(known in line for known in EXPECTED_COMPLAINTS)] == []
     assert complaints, "it looked at nothing"

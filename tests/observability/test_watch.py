@@ -1,4 +1,4 @@
-"""`make watch` shows a stack that runs, and ends with Ctrl-C."""
+"""`make watch` shows a stack that runs, and leaves nothing behind however it ends."""
 
 import asyncio
 import os
@@ -21,7 +21,10 @@ BEGUN_WITHIN_S = 60.0
 INTERRUPTED = 130
 
 
-async def test_it_looks_at_every_part_and_is_gone_after_ctrl_c(house: House) -> None:
+@pytest.mark.parametrize(
+    ("end", "exit_code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL)], ids=["ctrl-c", "kill-9"]
+)
+async def test_it_looks_at_every_part_and_all_of_it_ends(house: House, end: signal.Signals, exit_code: int) -> None:
     run_dir = house.stack.run_dir
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "deploy", "watch",
@@ -36,23 +39,31 @@ async def test_it_looks_at_every_part_and_is_gone_after_ctrl_c(house: House) -> 
         async with httpx.AsyncClient(base_url=address[0], timeout=ANSWER_TIMEOUT_S, trust_env=False) as client:
             looking = Prometheus(client)
 
+            # Once it says where it is, it answers.
             async def all_are_up() -> bool:
-                try:
-                    up = {one["metric"]["job"]: one["value"][1] for one in await looking.query("up")}
-                except httpx.TransportError:
-                    return False
+                up = {one["metric"]["job"]: one["value"][1] for one in await looking.query("up")}
                 # Its broker is somebody else's.
                 return up == {service.name: "1" for service in PROCESSES} | {"postgres": "1"}
 
             await eventually(all_are_up)
             assert {rule["health"] for rule in await looking.rules()} == {"ok"}
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(end)
         async with asyncio.timeout(BEGUN_WITHIN_S):
-            assert await process.wait() == INTERRUPTED
+            assert await process.wait() == exit_code
     async with httpx.AsyncClient(base_url=address[0], trust_env=False) as client:
-        with pytest.raises(httpx.ConnectError):
-            await client.get("/")
+
+        async def is_gone() -> bool:
+            try:
+                await client.get("/-/ready")
+            except httpx.ConnectError:
+                return True
+            except httpx.TransportError:
+                return False
+            return False
+
+        # Killed, it can wait for nobody.
+        await eventually(is_gone)
 
 
 def test_of_several_it_asks_each() -> None:
