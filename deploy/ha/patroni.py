@@ -24,7 +24,7 @@ from deploy.services import ADMINISTRATOR, LOOPBACK, SETTING_PREFIX, certificate
 # its lock lasts take the lock back from the other (mended in 3.0.3, patroni/patroni#2689). It runs on Debian's Python,
 # with the libraries that Debian's package brings: PostgreSQL's account may read those, but perhaps not this checkout.
 PYTHON: Final = "/usr/bin/python3"
-_DEBIANS: Final = Path("/usr/bin/patroni")
+DEBIANS: Final = "/usr/bin/patroni"
 # What that package does not bring: the server, and what its client of etcd wants to check a certificate.
 NEEDS: Final = (postgres.Postgres.package, "python3-idna")
 _TLS_NEEDS: Final = Path("/usr/lib/python3/dist-packages/idna")
@@ -141,7 +141,7 @@ class Patroni:
         return f"http://{LOOPBACK}:{self._ports[f'{self.process.name}_patroni']}"
 
     def is_installed(self) -> bool:
-        return _DEBIANS.exists() and _TLS_NEEDS.exists() and postgres.find_binaries(None) is not None
+        return Path(DEBIANS).exists() and _TLS_NEEDS.exists() and postgres.find_binaries(None) is not None
 
     def check(self, url: str) -> None:
         postgres.check(url)

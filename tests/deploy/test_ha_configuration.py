@@ -81,7 +81,7 @@ def configuration(tmp_path: Path) -> str:
 def test_patroni_takes_its_configuration(tmp_path: Path) -> None:
     file = tmp_path / "patroni.yml"
     file.write_text(configuration(tmp_path))
-    program(patroni.Patroni.package, "patroni")
+    program(patroni.Patroni.package, patroni.DEBIANS)
     command, variables = patroni.program(tmp_path)
     told = subprocess.run(
         [*command, "--validate-config", str(file)],

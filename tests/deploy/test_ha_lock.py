@@ -48,7 +48,7 @@ async def keeper(tmp_path: Path) -> AsyncIterator[str]:
 async def test_a_primary_that_slept_through_its_lock_does_not_take_it_from_the_other(
     keeper: str, tmp_path: Path
 ) -> None:
-    await asyncio.to_thread(debian.program, patroni.Patroni.package, "patroni")
+    await asyncio.to_thread(debian.program, patroni.Patroni.package, patroni.DEBIANS)
     (python, *_), variables = patroni.program(tmp_path)
     told = await asyncio.to_thread(
         subprocess.run,
