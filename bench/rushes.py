@@ -87,9 +87,14 @@ async def _say(bench: "Bench", event_id: str) -> None:
     try:
         for said in range(0, COMMANDS, SAID_AT_ONCE):
             bench.say(f"backlog: {said:,} of {COMMANDS:,} said")
-            made = [commands.reserve(reserve(event_id, [str(uuid4())]), reply_to="") for _ in range(SAID_AT_ONCE)]
+            made = [commands.reserve(reserve(event_id, [str(uuid4())])) for _ in range(SAID_AT_ONCE)]
             await asyncio.gather(
-                *(publisher.publish(one.routing_key, one.message_id, one.envelope, shard=one.shard) for one in made)
+                *(
+                    publisher.publish(
+                        one.routing_key, one.message_id, one.envelope.SerializeToString(), shard=one.shard
+                    )
+                    for one in made
+                )
             )
     finally:
         running.cancel()

@@ -73,11 +73,12 @@ def compose(chosen: Settings) -> Process:
         shards=chosen.shards,
     )
     submission = Submission(publisher, waiters)
-    replies = Inbox(chosen.amqp_url, kind="replies", take=waiters.take, connected=submission.say_again)
-    facts = Inbox(chosen.amqp_url, kind="facts", take=hub.take, routing_keys=keys.WATCHED, connected=hub.doubt)
+    replies = Inbox(chosen.amqp_url, kind="replies", take=waiters.take, connected=submission.answer_at)
+    facts = Inbox(
+        chosen.amqp_url, kind="facts", take=hub.take, routing_keys=keys.WATCHED, connected=lambda _: hub.doubt()
+    )
     ticketing = TicketingServicer(
         submission=submission,
-        reply_to=replies.queue,
         owners=owners,
         reads=reads,
         watches=Watches(hub, reads),

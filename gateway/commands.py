@@ -18,16 +18,17 @@ class Command(NamedTuple):
     """One message to its one required consumer.
 
     `subject_id` is the reservation or payment it is about; `message_id` tells apart what is asked under one request_id.
+    Where the outcome goes is written into the envelope when it is said.
     """
 
     routing_key: str
     shard: int
     subject_id: str
     message_id: str
-    envelope: bytes
+    envelope: messages.Envelope
 
 
-def reserve(request: pb.ReserveRequest, reply_to: str) -> Command:
+def reserve(request: pb.ReserveRequest) -> Command:
     """The request must be valid. A cart is a set: the order of its tickets makes no other command."""
     event = UUID(request.event_id)
     reservation = ids.reservation_id(event, request.buyer_id, request.request_id)
@@ -47,10 +48,10 @@ def reserve(request: pb.ReserveRequest, reply_to: str) -> Command:
         wanted = ["tickets", *ticket_ids]
     body = ("Reserve", request.buyer_id, request.request_id, request.event_id, *wanted)
     envelope = messages.Envelope(reserve_tickets=command)
-    return _command(keys.RESERVATION_REQUESTED, reservation, body, envelope, reply_to)
+    return _command(keys.RESERVATION_REQUESTED, reservation, body, envelope)
 
 
-def pay(request: pb.PayRequest, reply_to: str) -> Command:
+def pay(request: pb.PayRequest) -> Command:
     """The request must be valid."""
     payment = ids.payment_id(UUID(request.reservation_id), request.buyer_id, request.request_id)
     amount = str(request.amount_minor)
@@ -65,10 +66,10 @@ def pay(request: pb.PayRequest, reply_to: str) -> Command:
             payment_method=request.payment_method,
         )
     )
-    return _command(keys.PAYMENT_REQUESTED, payment, body, envelope, reply_to)
+    return _command(keys.PAYMENT_REQUESTED, payment, body, envelope)
 
 
-def cancel(request: pb.CancelReservationRequest, reply_to: str) -> Command:
+def cancel(request: pb.CancelReservationRequest) -> Command:
     """The request must be valid."""
     body = ("CancelReservation", request.buyer_id, request.request_id)
     envelope = messages.Envelope(
@@ -76,16 +77,13 @@ def cancel(request: pb.CancelReservationRequest, reply_to: str) -> Command:
             reservation_id=request.reservation_id, buyer_id=request.buyer_id, request_id=request.request_id
         )
     )
-    return _command(keys.CANCEL_REQUESTED, UUID(request.reservation_id), body, envelope, reply_to)
+    return _command(keys.CANCEL_REQUESTED, UUID(request.reservation_id), body, envelope)
 
 
-def _command(
-    routing_key: str, subject: UUID, body: tuple[str, ...], envelope: messages.Envelope, reply_to: str
-) -> Command:
+def _command(routing_key: str, subject: UUID, body: tuple[str, ...], envelope: messages.Envelope) -> Command:
     envelope.message_id = message_id = str(ids.command_id(subject, *body))
     envelope.subject_id = subject_id = str(subject)
-    envelope.reply_to = reply_to
     envelope.traceparent = tracing.traceparent()
     seconds, nanos = divmod(time.time_ns(), _NANOS_PER_S)
     envelope.occur_time.CopyFrom(Timestamp(seconds=seconds, nanos=nanos))
-    return Command(routing_key, ids.shard_bits(subject), subject_id, message_id, envelope.SerializeToString())
+    return Command(routing_key, ids.shard_bits(subject), subject_id, message_id, envelope)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import uuid4
 
-from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractQueue
 from aiormq.abc import DeliveredMessage
 from google.protobuf.message import DecodeError
 from pamqp.common import FieldTable
@@ -27,10 +27,10 @@ _garbage = Counter("ticketrush_gateway_garbage_messages", "Messages in our own q
 
 
 class Inbox:
-    """Consumes the queue `gateway.<kind>.<uuid>`, bound to `routing_keys`; the name stays the same across reconnects.
+    """Consumes a queue `gateway.<kind>.<uuid>`, bound to `routing_keys`: another one with each connection.
 
-    `take` is given each envelope. `connected` is called with each new connection, once the queue is bound and consumed
-    and before it counts as up: whatever came before may have been missed.
+    `take` is given each envelope. `connected` is called with the queue's name on each new connection, once it is bound
+    and consumed and before it counts as up: whatever came before may have been missed.
     """
 
     def __init__(
@@ -40,29 +40,38 @@ class Inbox:
         kind: str,
         take: Callable[[messages.Envelope], None],
         routing_keys: Sequence[str] = (),
-        connected: Callable[[], None] = lambda: None,
+        connected: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.queue = f"gateway.{kind}.{uuid4().hex}"
-        self.link = Link(url, name=f"gateway.{kind}", setup=self._setup, refresh=self._declare)
+        self._kind = kind
+        self.link = Link(url, name=f"gateway.{kind}", setup=self._setup, refresh=self._refresh)
         self._take = take
         self._routing_keys = routing_keys
         self._connected = connected
         self._channel: AbstractChannel | None = None
+        self._queue: AbstractQueue | None = None
 
     async def _setup(self, connection: AbstractConnection) -> None:
-        self._channel = await self.link.channel(connection)
-        await self._declare()
-        await self.link.consume(self._channel, self.queue, self._receive, no_ack=True)
-        self._connected()
-
-    async def _declare(self) -> None:
-        if self._channel is None:
-            return
-        queue = await self._channel.declare_queue(
-            self.queue, exclusive=True, auto_delete=True, arguments=_ARGUMENTS, timeout=DECLARE_TIMEOUT_S
+        channel = self._channel = await self.link.channel(connection)
+        # A broker that froze and goes on clears up after the connection that it took for alive. A queue of that name
+        # would be refused to us until then, or go with the old one, and nobody would be told.
+        name = f"gateway.{self._kind}.{uuid4().hex}"
+        self._queue = await channel.declare_queue(
+            name, exclusive=True, auto_delete=True, arguments=_ARGUMENTS, timeout=DECLARE_TIMEOUT_S
         )
+        await self._bind(channel, self._queue)
+        await self.link.consume(channel, name, self._receive, no_ack=True)
+        self._connected(name)
+
+    async def _refresh(self) -> None:
+        """A queue that is gone is not made again beside its consumer: asking for it ends the channel, and the link."""
+        channel, queue = self._channel, self._queue
+        if channel is not None and queue is not None:
+            await channel.declare_queue(queue.name, passive=True, timeout=DECLARE_TIMEOUT_S)
+            await self._bind(channel, queue)
+
+    async def _bind(self, channel: AbstractChannel, queue: AbstractQueue) -> None:
         if self._routing_keys:
-            await declare_exchange(self._channel, keys.EXCHANGE, passive=True)
+            await declare_exchange(channel, keys.EXCHANGE, passive=True)
         for routing_key in self._routing_keys:
             await queue.bind(keys.EXCHANGE, routing_key, timeout=DECLARE_TIMEOUT_S)
 
@@ -71,7 +80,7 @@ class Inbox:
             batch = messages.EnvelopeBatch.FromString(message.body)
         except DecodeError:
             _garbage.inc()
-            log.warning("%s: dropped a message that is no EnvelopeBatch", self.queue)
+            log.warning("gateway.%s: dropped a message that is no EnvelopeBatch", self._kind)
             return
         for envelope in batch.envelopes:
             self._take(envelope)

@@ -39,14 +39,13 @@ READ_BACK_S: Final = 0.5
 class TicketingServicer(ticketing_pb2_grpc.TicketingServiceServicer):
     """The buyer's side; docs of each RPC are in ticketing.proto.
 
-    Outcomes are awaited on the queue `reply_to`; no call takes longer than `call_timeout_s`, whatever its deadline.
+    No call takes longer than `call_timeout_s`, whatever its deadline.
     """
 
     def __init__(
         self,
         *,
         submission: Submission,
-        reply_to: str,
         owners: Owners,
         reads: Reads,
         watches: Watches,
@@ -54,7 +53,6 @@ class TicketingServicer(ticketing_pb2_grpc.TicketingServiceServicer):
         call_timeout_s: float,
     ) -> None:
         self._submission = submission
-        self._reply_to = reply_to
         self._owners = owners
         self._reads = reads
         self._watches = watches
@@ -75,7 +73,7 @@ class TicketingServicer(ticketing_pb2_grpc.TicketingServiceServicer):
     async def Reserve(self, request: pb.ReserveRequest, context: Context) -> pb.ReserveResponse:
         wait_s = validation.reserve(request)
         _refuse_for_others("Reserve", request.buyer_id)
-        command = commands.reserve(request, self._reply_to)
+        command = commands.reserve(request)
         outcome = await self._submission.submit(command, wait_s=wait_s, left_s=left_s(context, self._call_timeout_s))
         if outcome is None:
             accepted = pending.reservation(command.subject_id, request)
@@ -86,7 +84,7 @@ class TicketingServicer(ticketing_pb2_grpc.TicketingServiceServicer):
     async def Pay(self, request: pb.PayRequest, context: Context) -> pb.PayResponse:
         wait_s = validation.pay(request)
         _refuse_for_others("Pay", request.buyer_id)
-        command = commands.pay(request, self._reply_to)
+        command = commands.pay(request)
         outcome = await self._submission.submit(command, wait_s=wait_s, left_s=left_s(context, self._call_timeout_s))
         if outcome is None:
             accepted = pending.payment(command.subject_id, request)
@@ -102,7 +100,7 @@ class TicketingServicer(ticketing_pb2_grpc.TicketingServiceServicer):
     ) -> pb.CancelReservationResponse:
         wait_s = validation.cancel(request)
         _refuse_for_others("CancelReservation", request.buyer_id)
-        command = commands.cancel(request, self._reply_to)
+        command = commands.cancel(request)
         answer_in_s = left_s(context, self._call_timeout_s)
         wait_s = min(wait_s, max(answer_in_s - READ_BACK_S, answer_in_s / 2))
         outcome = await self._submission.submit(command, wait_s=wait_s, left_s=answer_in_s)

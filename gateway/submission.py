@@ -39,6 +39,7 @@ class Submission:
     def __init__(self, publisher: Publisher, waiters: Waiters) -> None:
         self._publisher = publisher
         self._waiters = waiters
+        self._reply_to = ""
 
     async def submit(self, command: Command, *, wait_s: float, left_s: float) -> Outcome | None:
         """The outcome, or None when `wait_s` ran out but the broker has the command for certain.
@@ -66,8 +67,12 @@ class Submission:
             raise _refusal(decided.refuse_reason)
         return decided
 
-    def say_again(self) -> None:
-        """Outcomes may have been missed: says once more whatever calls wait for, to be told again."""
+    def answer_at(self, queue: str) -> None:
+        """Outcomes are to come to this queue from now on; those for an earlier one may have been missed.
+
+        Says once more whatever calls wait for, to be told again.
+        """
+        self._reply_to = queue
         for command in self._waiters.commands():
             _said_again.inc()
             self._publish(command)
@@ -108,7 +113,9 @@ class Submission:
                 return False
 
     def _publish(self, command: Command) -> _Confirm:
-        return self._publisher.publish(command.routing_key, command.message_id, command.envelope, shard=command.shard)
+        command.envelope.reply_to = self._reply_to
+        envelope = command.envelope.SerializeToString()
+        return self._publisher.publish(command.routing_key, command.message_id, envelope, shard=command.shard)
 
 
 async def _outcome_or_failure(outcome: _Waiter, confirm: _Confirm, *, timeout_s: float) -> None:

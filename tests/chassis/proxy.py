@@ -13,6 +13,8 @@ class Proxy:
     def __init__(self, target: str) -> None:
         self._target = URL(target)
         self._writers: set[asyncio.StreamWriter] = set()
+        self._to_server: set[asyncio.StreamWriter] = set()
+        self._hanging: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()
         self._heard = asyncio.Event()
         self._heard.set()
@@ -37,6 +39,12 @@ class Proxy:
         """Nothing passes on the connections of now any more, and nobody is told; new ones are as good as any."""
         self._generation += 1
 
+    def abandon(self) -> None:
+        """Resets every connection for its caller; the server goes on taking it for alive."""
+        self._hanging |= self._to_server
+        for writer in self._writers - self._to_server:
+            writer.transport.abort()
+
     def refuse(self) -> None:
         """Resets every connection, old or new."""
         self._refusing = True
@@ -53,6 +61,7 @@ class Proxy:
             return
         server_reader, server_writer = await asyncio.open_connection(self._target.host, self._target.port)
         self._writers.add(server_writer)
+        self._to_server.add(server_writer)
         for source, sink in ((reader, server_writer), (server_reader, writer)):
             pump = asyncio.create_task(self._pump(source, sink))
             self._pumps.add(pump)
@@ -67,9 +76,11 @@ class Proxy:
                     sink.write(data)
                     await sink.drain()
         except ConnectionError:
-            sink.transport.abort()
+            if sink not in self._hanging:
+                sink.transport.abort()
         finally:
-            sink.close()
+            if sink not in self._hanging:
+                sink.close()
 
 
 @asynccontextmanager

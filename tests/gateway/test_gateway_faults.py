@@ -6,11 +6,14 @@ from contextlib import AsyncExitStack
 import grpc
 import pytest
 from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import ChannelNotFoundEntity
 from google.protobuf.duration_pb2 import Duration
 
+from chassis import connection
 from chassis.topology import WorkQueue, declare, declare_exchange
 from contract import keys
-from tests.chassis.broker import channel_to, until
+from gateway.inbox import Inbox
+from tests.chassis.broker import channel_to, running, until
 from tests.chassis.proxy import Proxy
 from tests.gateway.answers import held, reason_of, retry_delay_s
 from tests.gateway.consumers import Consumers
@@ -61,6 +64,38 @@ async def test_an_outcome_that_was_lost_on_the_way_is_told_again_behind_a_new_co
     assert (await call).reservation.state == pb.Reservation.STATE_HELD
     assert {again.message_id for again in consumers.heard} == {command.message_id}
     await until(gateway.is_ready)
+
+
+async def test_a_broker_that_takes_a_lost_connection_for_alive_keeps_nobody_waiting(
+    gateway: Gateway, consumers: Consumers, wire: Proxy
+) -> None:
+    # As one does that was frozen: what is exclusive to that connection stays locked.
+    consumers.decide = held
+    await gateway.ticketing.Reserve(reserve(wait=LONG))
+    wire.abandon()
+    await until(lambda: not gateway.is_ready())
+    await until(gateway.is_ready)
+    answer = await gateway.ticketing.Reserve(reserve(wait=LONG), timeout=20)
+    assert answer.reservation.state == pb.Reservation.STATE_HELD
+
+
+async def test_a_queue_that_is_gone_behind_its_consumer_is_missed(
+    broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "REFRESH_INTERVAL_S", 0.05)
+    names: list[str] = []
+    inbox = Inbox(broker_url, kind="replies", take=lambda _: None, connected=names.append)
+    async with running(inbox.link.run()):
+        await until(lambda: inbox.link.connected)
+        assert inbox._channel is not None
+        underlay = await inbox._channel.get_underlay_channel()
+        # With its last consumer the queue goes; that the consumer goes is no news to the one who sends it away.
+        for tag in list(underlay.consumers):  # type: ignore[attr-defined] # of the library's own class
+            await underlay.basic_cancel(tag)
+        await until(lambda: len(names) == 2)
+        async with channel_to(broker_url) as other:
+            with pytest.raises(ChannelNotFoundEntity):
+                await other.declare_queue(names[0], passive=True)
 
 
 async def test_a_command_nobody_is_bound_to_take_is_said_again_until_somebody_is(

@@ -41,7 +41,7 @@ class ScriptedPublisher(Publisher):
 
 @pytest.fixture
 def command() -> Command:
-    return reserve(requests.reserve(), "replies")
+    return reserve(requests.reserve())
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def waiters() -> Waiters:
 async def test_says_the_same_again_until_it_is_confirmed(command: Command, waiters: Waiters) -> None:
     publisher = ScriptedPublisher(OutcomeUnknown(), Unroutable(), NotSent(), None)
     assert await Submission(publisher, waiters).submit(command, wait_s=0, left_s=5) is None
-    assert publisher.said == [(command.message_id, command.envelope)] * 4
+    assert publisher.said == [(command.message_id, command.envelope.SerializeToString())] * 4
 
 
 async def test_gives_up_when_the_time_is_over_and_says_that_the_outcome_is_unknown(
@@ -104,12 +104,14 @@ async def test_says_again_what_calls_wait_for_when_outcomes_may_have_been_missed
 ) -> None:
     publisher = ScriptedPublisher(None)
     submission = Submission(publisher, waiters)
+    submission.answer_at("replies.1")
     call = asyncio.ensure_future(submission.submit(command, wait_s=0.05, left_s=9))
     await asyncio.sleep(0)
-    submission.say_again()
+    submission.answer_at("replies.2")
     await call
-    submission.say_again()
-    assert publisher.said == [(command.message_id, command.envelope)] * 2
+    submission.answer_at("replies.3")
+    said = [(message_id, messages.Envelope.FromString(envelope).reply_to) for message_id, envelope in publisher.said]
+    assert said == [(command.message_id, "replies.1"), (command.message_id, "replies.2")]
 
 
 async def test_a_caller_that_is_gone_leaves_no_trace(command: Command, waiters: Waiters) -> None:
@@ -128,7 +130,7 @@ async def test_one_call_too_many_is_refused_and_a_place_given_back_is_free(
 ) -> None:
     monkeypatch.setattr(waiters_module, "WAITING_MAX", 1)
     submission = Submission(ScriptedPublisher(None, None), waiters)
-    another = reserve(requests.reserve(), "replies")
+    another = reserve(requests.reserve())
     waiting = waiters.add(another)
     with pytest.raises(CallError) as refused:
         await submission.submit(command, wait_s=0, left_s=5)

@@ -8,6 +8,8 @@ PROCESSOR: Final = "payments/processor.py"
 STORE: Final = "payments/store.py"
 OUTBOX: Final = "chassis/outbox.py"
 JOBS: Final = "scheduler/jobs.py"
+INBOX: Final = "gateway/inbox.py"
+GATEWAY_FAULTS: Final = "tests/gateway/test_gateway_faults.py"
 
 PAYMENTS: Final = (
     Guard(
@@ -79,6 +81,28 @@ PAYMENTS: Final = (
 )
 
 MESSAGES: Final = (
+    Guard(
+        "a gateway has another queue with each connection",
+        (
+            Edit(
+                INBOX,
+                '        name = f"gateway.{self._kind}.{uuid4().hex}"\n',
+                '        name = f"gateway.{self._kind}.the-same"\n',
+            ),
+        ),
+        (f"{GATEWAY_FAULTS}::test_a_broker_that_takes_a_lost_connection_for_alive_keeps_nobody_waiting",),
+    ),
+    Guard(
+        "a queue that is gone is not made again beside its consumer",
+        (
+            Edit(
+                INBOX,
+                "channel.declare_queue(queue.name, passive=True, timeout",
+                "channel.declare_queue(queue.name, exclusive=True, auto_delete=True, arguments=_ARGUMENTS, timeout",
+            ),
+        ),
+        (f"{GATEWAY_FAULTS}::test_a_queue_that_is_gone_behind_its_consumer_is_missed",),
+    ),
     Guard(
         "a commit is not cut short",
         (Edit("chassis/database.py", "await asyncio.shield(commit)", "await commit"),),

@@ -41,7 +41,7 @@ def reserve(
         ticket_ids=ticket_ids or [str(hall.ticket_ids[seat]) for seat in seats],
         best_available=pb.BestAvailable(section=best[0], quantity=best[1]) if best else None,
     )
-    envelope = msg.Envelope.FromString(commands.reserve(request, "").envelope)
+    envelope = commands.reserve(request).envelope
     envelope.occur_time.FromDatetime(datetime.now(UTC) - age)
     return envelope
 
@@ -51,7 +51,7 @@ def cancel(reservation_id: UUID | str, buyer_id: str = ANN) -> msg.Envelope:
     request = pb.CancelReservationRequest(
         request_id=str(uuid4()), buyer_id=buyer_id, reservation_id=str(reservation_id)
     )
-    return msg.Envelope.FromString(commands.cancel(request, "").envelope)
+    return commands.cancel(request).envelope
 
 
 def claim(reservation_id: str | UUID, request_id: str = "") -> Claim:
