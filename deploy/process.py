@@ -14,6 +14,7 @@ from typing import Final
 from deploy.errors import StackError
 
 POLL_INTERVAL_S: Final = 0.05
+OTHERS_WITHIN_S: Final = 30.0
 KILL_DEADLINE_S: Final = 10.0
 LOG_BYTES_MAX: Final = 16 * 1024 * 1024
 LOG_TAIL_LINES: Final = 20
@@ -31,6 +32,20 @@ def wait_until(condition: Callable[[], bool], deadline_s: float) -> bool:
             return False
         time.sleep(POLL_INTERVAL_S)
     return True
+
+
+def wait_with_others(condition: Callable[[], bool], deadline_s: float, others: Sequence["Process"]) -> list[str]:
+    """Waits as `wait_until` does for something of a cluster; returns the names of the others that have died.
+
+    Where one has, only OTHERS_WITHIN_S: who waits for it waits in vain, and it is to be started, too.
+    """
+    patience_ends = time.monotonic() + OTHERS_WITHIN_S
+
+    def dead() -> list[str]:
+        return [other.name for other in others if other.has_died]
+
+    wait_until(lambda: condition() or (time.monotonic() > patience_ends and bool(dead())), deadline_s)
+    return dead()
 
 
 @dataclass(frozen=True)
@@ -56,6 +71,11 @@ class Process:
         """Its pid, None when it does not run."""
         record = self._read()
         return record.pid if record and _runs(record) else None
+
+    @property
+    def has_died(self) -> bool:
+        """Whether it was started, nobody has stopped it, and it does not run."""
+        return self._read() is not None and self.pid is None
 
     @property
     def fingerprint(self) -> str | None:

@@ -17,7 +17,7 @@ import aio_pika.exceptions
 from deploy.broker import ask
 from deploy.errors import StackError
 from deploy.ports import accepts
-from deploy.process import Process, wait_until, write_atomically
+from deploy.process import Process, wait_until, wait_with_others, write_atomically
 from deploy.services import BROKER_ADMINISTRATOR, LOOPBACK
 
 START_DEADLINE_S: Final = 90.0
@@ -66,7 +66,7 @@ def check(amqp_url: str) -> None:
 class RabbitMQ:
     """A private node with its data in `home`, see `deploy.servers.Server`. `epmd` is Erlang's name service, ours alone.
 
-    `name` is that of the node to Erlang; nodes that name each other as `peers`, and share a cookie, are one cluster.
+    `name` is that of the node to Erlang; nodes that have each other as `peers`, and share a cookie, are one cluster.
     """
 
     fact = "AMQP_URL"
@@ -81,7 +81,7 @@ class RabbitMQ:
         password: str,
         *,
         name: str = _NODE,
-        peers: Sequence[str] = (),
+        peers: Sequence[Process] = (),
     ) -> None:
         self.process = node
         self._epmd = epmd
@@ -104,11 +104,14 @@ class RabbitMQ:
     def start(self) -> None:
         node, epmd, ports = self.process, self._epmd, self._ports
         self._home.mkdir(exist_ok=True)
-        _configure(self._home, ports, self._password, self._peers)
+        _configure(self._home, ports, self._password, [peer.name for peer in self._peers])
         start_epmd(epmd, self._home, ports["epmd"])
         node.start([str(_SCRIPT)], self.environment, directory=self._home)
         deadline_s = START_DEADLINE_IN_CLUSTER_S if self._peers else START_DEADLINE_S
-        wait_until(lambda: node.pid is None or _is_up(ports), deadline_s)
+        dead = wait_with_others(lambda: node.pid is None or _is_up(ports), deadline_s, self._peers)
+        if node.pid is not None and dead and not _is_up(ports):
+            # It takes its tables from whoever had them last.
+            raise StackError(f"{node.name} waits for {' and '.join(dead)}; start them all with: make up-ha")
         if node.pid is None or not _is_up(ports):
             raise StackError(
                 f"RabbitMQ did not come up on port {ports['rabbitmq']}; the end of {node.log}:\n{node.log_tail()}"

@@ -34,7 +34,9 @@ def nodes(
             "rabbitmq_distribution": ports[f"{name}_distribution"],
             "epmd": ports[EPMD],
         }
-        node = RabbitMQ(processes[name], processes[EPMD], home, own, password, name=name, peers=BROKERS)
+        node = RabbitMQ(
+            processes[name], processes[EPMD], home, own, password, name=name, peers=[processes[one] for one in BROKERS]
+        )
         # Which of them is used is not asked by URL.
         node.fact = name
         found.append(node)

@@ -39,6 +39,17 @@ def test_later_commands_find_the_process_by_its_files(process: Process, tmp_path
     assert Process("sleeper", tmp_path).pid == pid
 
 
+def test_who_was_killed_has_died_and_who_was_stopped_or_never_started_has_not(process: Process) -> None:
+    assert not process.has_died
+    start(process, SLEEPER)
+    assert not process.has_died
+    process.kill()
+    assert process.has_died
+    start(process, SLEEPER)
+    process.stop(DEADLINE_S)
+    assert not process.has_died
+
+
 def test_it_runs_in_a_session_of_its_own(process: Process) -> None:
     """So that Ctrl-C in the terminal of `make up` does not reach it."""
     pid = start(process, SLEEPER)

@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from deploy import postgres
+from deploy import postgres, process, rabbitmq
+from deploy.errors import StackError
 from deploy.ha import brokers, patroni, table
 from deploy.ha.stack import HaStack, is_of_several
 from deploy.ports import Ports
+from deploy.process import Process
 from deploy.services import BROKER_USERS, LOOPBACK, PROCESSES, ROLES, settings
 
 
@@ -102,6 +104,37 @@ def test_a_pid_file_that_names_a_stranger_is_not_believed(tmp_path: Path) -> Non
     data.mkdir(parents=True)
     (data / "postmaster.pid").write_text(f"{os.getpid()}\n")
     assert patroni.postmaster(tmp_path, "postgres-a") is None
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[dict[str, Process]]:
+    """Of the brokers and of epmd."""
+    found = {name: Process(name, tmp_path) for name in (table.EPMD, *table.BROKERS)}
+    yield found
+    for one in found.values():
+        one.kill()
+
+
+@pytest.mark.parametrize("dead", [("broker-2",), ("broker-2", "broker-3")], ids="+".join)
+def test_a_broker_that_waits_for_dead_ones_names_them(
+    dead: tuple[str, ...],
+    tmp_path: Path,
+    ports: dict[str, int],
+    processes: dict[str, Process],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = tmp_path / "never-up"
+    script.write_text("#!/bin/sh\nexec sleep 60\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(rabbitmq, "_SCRIPT", script)
+    monkeypatch.setattr(process, "OTHERS_WITHIN_S", 0.1)
+    for name in dead:
+        processes[name].start([str(script)], {}, directory=tmp_path)
+        processes[name].kill()
+    node, *_ = brokers.nodes(processes, tmp_path, ports, "secret", "cookie")
+    with pytest.raises(StackError, match=f"broker-1 waits for {' and '.join(dead)}; start them all"):
+        node.start()
+    assert node.process.pid is not None, "it is needed as soon as they are back"
 
 
 def test_queues_that_lack_a_member_are_named_and_leaders_are_counted() -> None:

@@ -45,8 +45,11 @@ async def test_it_looks_at_every_part_and_all_of_it_ends(house: House, end: sign
                 # Its broker is somebody else's.
                 return up == {service.name: "1" for service in PROCESSES} | {"postgres": "1"}
 
+            async def all_rules_hold() -> bool:
+                return {rule["health"] for rule in await looking.rules()} == {"ok"}
+
             await eventually(all_are_up)
-            assert {rule["health"] for rule in await looking.rules()} == {"ok"}
+            await eventually(all_rules_hold)
     finally:
         process.send_signal(end)
         async with asyncio.timeout(BEGUN_WITHIN_S):
