@@ -5,7 +5,6 @@ import fcntl
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from deploy.errors import StackError
+from deploy.lock import shared_folder
 
 INSTALL_DEADLINE_S: Final = 1_200.0
 # Another apt may be at work, for instance the one that updates a fresh machine by itself.
@@ -81,8 +81,7 @@ def program(package: str, *names: str) -> str:
     """
     if found := _found(names):
         return found
-    own = Path(tempfile.gettempdir()) / f"ticketrush-{os.getuid()}"
-    own.mkdir(mode=0o700, exist_ok=True)
+    own = shared_folder()
     with (own / f"{package}.lock").open("a") as lock:
         # Several processes may want it at once: one installs, the others wait.
         fcntl.flock(lock, fcntl.LOCK_EX)

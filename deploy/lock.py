@@ -1,6 +1,8 @@
-"""One command at a time changes a run directory."""
+"""One command at a time changes a run directory, and one at a time what all of them on a machine share."""
 
 import fcntl
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,13 @@ from deploy.process import wait_until
 
 # Longer than a first `up` that installs packages on a slow line.
 LOCK_DEADLINE_S: Final = 1_800.0
+
+
+def shared_folder() -> Path:
+    """A folder that all our run directories on this machine share."""
+    folder = Path(tempfile.gettempdir()) / f"ticketrush-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 @contextmanager

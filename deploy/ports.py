@@ -1,8 +1,10 @@
 """Loopback ports, chosen free once and kept from then on."""
 
+import fcntl
 import json
 import secrets
 import socket
+import time
 from collections.abc import Collection, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from deploy.errors import StackError
+from deploy.lock import shared_folder
 from deploy.process import wait_until, write_atomically
 from deploy.services import LOOPBACK
 
@@ -17,6 +20,9 @@ from deploy.services import LOOPBACK
 # ours while its service is down must not be lent to a client in between.
 _RANGE: Final = range(20_000, 32_000)
 _ATTEMPTS_MAX: Final = 1_000
+# A port that was chosen is left alone by other stacks for so long: its owner may not listen yet, or be killed and come
+# back. No longer, for nobody says when he is done with it.
+CLAIM_S: Final = 1_200.0
 _RELEASE_DEADLINE_S: Final = 2.0
 
 
@@ -51,11 +57,24 @@ class Ports:
         return self._chosen
 
     def _choose(self) -> int:
-        for _ in range(_ATTEMPTS_MAX):
-            port = secrets.choice(_RANGE)
-            if port not in self._chosen.values() and is_free(port):
-                return port
+        claims = shared_folder() / "ports"
+        claims.mkdir(exist_ok=True)
+        with (claims / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for _ in range(_ATTEMPTS_MAX):
+                port = secrets.choice(_RANGE)
+                claim = claims / str(port)
+                if port not in self._chosen.values() and not _is_young(claim) and is_free(port):
+                    claim.touch()
+                    return port
         raise StackError(f"found no free port between {_RANGE.start} and {_RANGE.stop} on {LOOPBACK}")
+
+
+def _is_young(claim: Path) -> bool:
+    try:
+        return time.time() - claim.stat().st_mtime < CLAIM_S
+    except FileNotFoundError:
+        return False
 
 
 def becomes_free(port: int) -> bool:

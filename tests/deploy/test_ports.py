@@ -1,11 +1,13 @@
 """Ports are chosen free, kept, and given up to whoever took them."""
 
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from deploy import ports
+from deploy.errors import StackError
 from deploy.ports import Ports, is_free
 from deploy.services import LOOPBACK
 
@@ -37,6 +39,20 @@ def test_a_preferred_port_is_taken_if_it_is_free_and_another_if_it_is_not(
     assert Ports(tmp_path / "free").settle(["one"], held=[], preferred=wish) == wish
     # Once chosen, it stays.
     assert Ports(tmp_path / "taken").settle(["one", "two"], held=[], preferred=wish) == taken
+
+
+def test_what_another_stack_has_chosen_and_does_not_listen_on_yet_is_left_to_it_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with socket.create_server((LOOPBACK, 0)) as stranger:
+        only = stranger.getsockname()[1]
+    monkeypatch.setattr(ports, "_RANGE", range(only, only + 1))
+    assert Ports(tmp_path / "one").settle(["one"], held=[]) == {"one": only}
+    with pytest.raises(StackError, match="no free port"):
+        Ports(tmp_path / "other").settle(["one"], held=[])
+    monkeypatch.setattr(ports, "CLAIM_S", 0.0)
+    assert Ports(tmp_path / "other").settle(["one"], held=[]) == {"one": only}
 
 
 def test_a_port_that_is_held_by_us_is_kept(tmp_path: Path) -> None:
