@@ -49,7 +49,7 @@ def install(packages: Sequence[str], log: Path, say: Callable[[str], None]) -> N
         raise StackError(f"missing: {' '.join(packages)}; as root, {by_hand}")
     say(f"installing {' and '.join(packages)} by apt (output in {log})")
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output, _system_services_left_alone(root, packages):
+    with _one_at_a_time(), log.open("ab") as output, _system_services_left_alone(root, packages):
         apt = [
             *root,
             "env",
@@ -88,6 +88,17 @@ def program(package: str, *names: str) -> str:
         if not _found(names):
             install([package], own / "apt.log", print)
     return _found(names) or names[0]
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Each takes INSTALL_DEADLINE_S at most.
+
+    A second `apt-get update` would fail instead of waiting, and whoever is done first would let services start.
+    """
+    with (shared_folder() / "apt.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _found(names: Sequence[str]) -> str | None:

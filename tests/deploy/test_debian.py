@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,15 @@ def test_apt_is_asked_for_all_at_once_without_questions(apt: Path, tmp_path: Pat
     assert lines[1].endswith("-y install --no-install-recommends one two")
     assert all(line.startswith("noninteractive ") for line in lines)
     assert said == [f"installing one and two by apt (output in {tmp_path / 'apt.log'})"]
+
+
+def test_two_at_once_wait_for_each_other(apt: Path, tmp_path: Path) -> None:
+    busy, overlapped = tmp_path / "busy", tmp_path / "overlapped"
+    apt.write_text(f"#!/bin/sh\nmkdir {busy} || touch {overlapped}\nsleep 0.2\nrmdir {busy}\n")
+    with ThreadPoolExecutor() as pool:
+        for installed in [pool.submit(install, [name], tmp_path / f"{name}.log", lambda _: None) for name in "ab"]:
+            installed.result()
+    assert not overlapped.exists()
 
 
 def test_a_failing_apt_leaves_the_line_to_type_and_where_to_look(apt: Path, tmp_path: Path) -> None:
