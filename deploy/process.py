@@ -34,18 +34,23 @@ def wait_until(condition: Callable[[], bool], deadline_s: float) -> bool:
     return True
 
 
-def wait_with_others(condition: Callable[[], bool], deadline_s: float, others: Sequence["Process"]) -> list[str]:
-    """Waits as `wait_until` does for something of a cluster; returns the names of the others that have died.
+def wait_with_others(condition: Callable[[], bool], deadline_s: float, others: Sequence["Process"]) -> bool:
+    """Waits as `wait_until` does for something of a cluster, but only OTHERS_WITHIN_S where one of the others has died.
 
-    Where one has, only OTHERS_WITHIN_S: who waits for it waits in vain, and it is to be started, too.
+    Who waits for that one waits in vain, and it is to be started, too.
     """
-    patience_ends = time.monotonic() + OTHERS_WITHIN_S
+    begin = time.monotonic()
+    while not condition():
+        waited_s = time.monotonic() - begin
+        if waited_s >= deadline_s or (waited_s >= OTHERS_WITHIN_S and dead(others)):
+            return False
+        time.sleep(POLL_INTERVAL_S)
+    return True
 
-    def dead() -> list[str]:
-        return [other.name for other in others if other.has_died]
 
-    wait_until(lambda: condition() or (time.monotonic() > patience_ends and bool(dead())), deadline_s)
-    return dead()
+def dead(processes: Sequence["Process"]) -> list[str]:
+    """The names of those that have died."""
+    return [process.name for process in processes if process.has_died]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import aio_pika.exceptions
 from deploy.broker import ask
 from deploy.errors import StackError
 from deploy.ports import accepts
-from deploy.process import Process, wait_until, wait_with_others, write_atomically
+from deploy.process import Process, dead, wait_until, wait_with_others, write_atomically
 from deploy.services import BROKER_ADMINISTRATOR, LOOPBACK
 
 START_DEADLINE_S: Final = 90.0
@@ -108,11 +108,11 @@ class RabbitMQ:
         start_epmd(epmd, self._home, ports["epmd"])
         node.start([str(_SCRIPT)], self.environment, directory=self._home)
         deadline_s = START_DEADLINE_IN_CLUSTER_S if self._peers else START_DEADLINE_S
-        dead = wait_with_others(lambda: node.pid is None or _is_up(ports), deadline_s, self._peers)
-        if node.pid is not None and dead and not _is_up(ports):
+        over = wait_with_others(lambda: node.pid is None or _is_up(ports), deadline_s, self._peers)
+        if not over and (missed := dead(self._peers)):
             # It takes its tables from whoever had them last.
-            raise StackError(f"{node.name} waits for {' and '.join(dead)}; start them all with: make up-ha")
-        if node.pid is None or not _is_up(ports):
+            raise StackError(f"{node.name} cannot be up without {' and '.join(missed)}; start all with: make up-ha")
+        if not over or node.pid is None:
             raise StackError(
                 f"RabbitMQ did not come up on port {ports['rabbitmq']}; the end of {node.log}:\n{node.log_tail()}"
             )

@@ -17,7 +17,7 @@ from deploy.ha.balancer import Balancer
 from deploy.ha.etcd import Etcd
 from deploy.ha.patroni import Patroni
 from deploy.ha.table import BALANCERS, BROKERS, DATABASES, EPMD, ETCDS, SERVERS, door
-from deploy.process import Process, wait_with_others
+from deploy.process import Process, dead, wait_with_others
 from deploy.rabbitmq import STOP_DEADLINE_S, RabbitMQ, start_epmd
 from deploy.servers import Server, bring_up
 
@@ -130,11 +130,13 @@ class Servers:
             found = patroni.roles(databases)
             return all(found.get(name) in _READY for name in names) and _has_database(stock)
 
-        dead = wait_with_others(are_ready, READY_DEADLINE_S, [database.process for database in databases.values()])
-        if dead and not are_ready():
-            # Only the one that led last may lead again.
-            raise StackError(f"{' and '.join(names)} wait for {' and '.join(dead)}; start them all with: make up-ha")
-        if not are_ready():
+        pair = [database.process for database in databases.values()]
+        if not wait_with_others(are_ready, READY_DEADLINE_S, pair):
+            if missed := dead(pair):
+                # Only the one that led last may lead again.
+                raise StackError(
+                    f"{' and '.join(names)} cannot be ready without {' and '.join(missed)}; start all with: make up-ha"
+                )
             logs = " ".join(str(databases[name].process.log) for name in names)
             raise StackError(
                 f"{' and '.join(names)} are not primary and standby after {READY_DEADLINE_S:.0f} s, but "

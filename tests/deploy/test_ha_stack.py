@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -132,9 +133,21 @@ def test_a_broker_that_waits_for_dead_ones_names_them(
         processes[name].start([str(script)], {}, directory=tmp_path)
         processes[name].kill()
     node, *_ = brokers.nodes(processes, tmp_path, ports, "secret", "cookie")
-    with pytest.raises(StackError, match=f"broker-1 waits for {' and '.join(dead)}; start them all"):
+    with pytest.raises(StackError, match=f"broker-1 cannot be up without {' and '.join(dead)}; start all"):
         node.start()
     assert node.process.pid is not None, "it is needed as soon as they are back"
+
+
+def test_a_database_that_waits_for_the_dead_one_names_it(
+    tmp_path: Path, ports: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "OTHERS_WITHIN_S", 0.1)
+    other = Process("postgres-b", tmp_path)
+    other.start(["sleep", "60"], os.environ, directory=tmp_path)
+    other.kill()
+    servers = HaStack(tmp_path).servers
+    with pytest.raises(StackError, match="postgres-a cannot be ready without postgres-b; start all"):
+        replace(servers, ports=ports)._await_databases(["postgres-a"])
 
 
 def test_queues_that_lack_a_member_are_named_and_leaders_are_counted() -> None:
