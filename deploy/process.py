@@ -195,4 +195,7 @@ def _start_ticks(pid: int) -> int | None:
         return None
     # The command in parentheses may itself hold spaces and parentheses (proc(5)).
     state, *fields = stat[stat.rindex(")") + 2 :].split()
-    return None if state in {"Z", "X"} else int(fields[18])
+    threads, start_ticks = int(fields[16]), int(fields[18])
+    # The first thread of a killed program may be a zombie before the others, which hold its ports until they end.
+    ended = state == "X" or (state == "Z" and threads <= 1)
+    return None if ended else start_ticks

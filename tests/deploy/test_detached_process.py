@@ -18,6 +18,14 @@ DEAF = [
     "-c",
     "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()",
 ]
+# Its first thread ends, another one goes on; not for ever, for whoever takes it for gone does not end it.
+HEADLESS = [
+    sys.executable,
+    "-c",
+    "import ctypes, threading, time\n"
+    "threading.Thread(target=time.sleep, args=(30,)).start()\n"
+    "ctypes.CDLL(None).pthread_exit(None)\n",
+]
 
 
 @pytest.fixture
@@ -66,6 +74,15 @@ def test_a_zombie_does_not_run(process: Process, tmp_path: Path) -> None:
     os.kill(start(process, SLEEPER), signal.SIGKILL)
     onlooker = Process("sleeper", tmp_path)
     assert wait_until(lambda: onlooker.pid is None, DEADLINE_S)
+
+
+def test_one_of_whose_threads_any_is_left_runs(process: Process) -> None:
+    """Of a killed HAProxy the first thread was a zombie while the second still held its ports."""
+    pid = start(process, HEADLESS)
+    assert wait_until(lambda: "State:\tZ" in Path(f"/proc/{pid}/status").read_text(), DEADLINE_S)
+    assert process.pid == pid
+    process.kill()
+    assert process.pid is None
 
 
 def test_a_pid_that_somebody_else_got_since_does_not_count(process: Process, tmp_path: Path) -> None:
