@@ -1,5 +1,6 @@
 """Detached processes of the stack, recognised by later commands through pid and start time."""
 
+import atexit
 import contextlib
 import json
 import os
@@ -22,6 +23,13 @@ _LOG_TAIL_BYTES: Final = 16 * 1024
 
 # The children of this very process by pid: who does not reap them leaves zombies, and who forgets them is warned.
 _children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+@atexit.register
+def _reap_children() -> None:
+    """Of those that somebody else ended, so that Python does not say of each that it is still running."""
+    for child in _children.values():
+        child.poll()
 
 
 def wait_until(condition: Callable[[], bool], deadline_s: float) -> bool:
