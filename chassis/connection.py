@@ -19,7 +19,7 @@ from yarl import URL
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S: Final = 5.0
-HEARTBEAT_S: Final = 10
+HEARTBEAT_S: Final = 5
 SETUP_TIMEOUT_S: Final = 10.0
 REFRESH_INTERVAL_S: Final = 30.0
 REFRESH_TIMEOUT_S: Final = 5.0

@@ -30,7 +30,7 @@ global
 defaults
     mode tcp
     timeout connect 2s
-    timeout check 3s
+    timeout check 2s
     timeout client 2h
     timeout server 2h
     option clitcpka
@@ -62,33 +62,36 @@ def render(name: str, ports: Mapping[str, int], account: str | None) -> str:
     )
     doors = []
     for service in CALLED:
-        servers = {instance.name: ports[instance.port] for instance in of(service)}
-        # Alive is enough: a front that waits for a gateway says so and keeps its streams, which is better than silence.
-        check = "option httpchk GET /healthz" if service == FRONTEND.name else ""
-        doors.append(_door(service, ports, servers, check))
+        instances = {instance.name: ports[instance.port] for instance in of(service)}
+        if service == FRONTEND.name:
+            # Alive is enough: a front that waits for a gateway says so and keeps its streams, better than silence.
+            doors.append(_door(service, ports, instances, "GET /healthz", instances))
+        else:
+            numbers = {instance.name: ports[instance.metrics_port] for instance in of(service)}
+            doors.append(_door(service, ports, instances, "OPTIONS /metrics", numbers))
     # Only the primary says yes, and only while it holds the lock.
-    primary = "option httpchk OPTIONS /primary"
-    servers = {name: ports[name] for name in DATABASES}
-    doors.append(_door("postgres", ports, servers, primary, {name: ports[f"{name}_patroni"] for name in DATABASES}))
-    doors.append(_door("rabbitmq", ports, {name: ports[name] for name in BROKERS}))
-    pages = {name: ports[f"{name}_management"] for name in BROKERS}
-    doors.append(_door("rabbitmq_management", ports, pages))
+    databases = {name: ports[name] for name in DATABASES}
+    patronis = {name: ports[f"{name}_patroni"] for name in DATABASES}
+    doors.append(_door("postgres", ports, databases, "OPTIONS /primary", patronis))
+    brokers = {name: ports[name] for name in BROKERS}
+    management = {name: ports[f"{name}_management"] for name in BROKERS}
+    doors.append(_door("rabbitmq", ports, brokers, "HEAD /", management))
+    doors.append(_door("rabbitmq_management", ports, management, "HEAD /", management))
     return "\n".join([head, *doors])
 
 
-def _door(
-    name: str,
-    ports: Mapping[str, int],
-    servers: Mapping[str, int],
-    check: str = "",
-    check_ports: Mapping[str, int] | None = None,
-) -> str:
-    lines = [f"listen {name}", f"    bind {LOOPBACK}:{ports[door(name)]}", "    balance roundrobin"]
-    if check:
-        lines.append(f"    {check}")
-    for server, port in servers.items():
-        at = f" port {check_ports[server]}" if check_ports else ""
-        lines.append(f"    server {server} {LOOPBACK}:{port}{at}")
+def _door(name: str, ports: Mapping[str, int], servers: Mapping[str, int], look: str, pages: Mapping[str, int]) -> str:
+    """`look` is what the page of each server answers while it is well.
+
+    A connection would prove nothing: the kernel takes those of a frozen process, too.
+    """
+    lines = [
+        f"listen {name}",
+        f"    bind {LOOPBACK}:{ports[door(name)]}",
+        "    balance roundrobin",
+        f"    option httpchk {look}",
+        *(f"    server {server} {LOOPBACK}:{port} port {pages[server]}" for server, port in servers.items()),
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -1,8 +1,10 @@
 """The one address: what stands behind it may die, and so may one of the two that stand before it."""
 
+import os
 import shutil
+import signal
 import socket
-import threading
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,28 +19,9 @@ from deploy.services import LOOPBACK
 
 pytestmark = pytest.mark.skipif(shutil.which(balancer.PROGRAM) is None, reason="no HAProxy: make up-ha installs it")
 CALLS = 40
-
-
-class Echo:
-    """A server that says its name to whoever comes."""
-
-    def __init__(self, name: str, port: int) -> None:
-        self._name = name
-        self._listening = socket.create_server((LOOPBACK, port))
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def close(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            with closing(connection):
-                connection.sendall(self._name.encode())
+# Longer than a balancer takes to cut the lines of one that hangs.
+ANSWER_TIMEOUT_S = 30
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -56,11 +39,31 @@ def balancers(tmp_path: Path, ports: dict[str, int]) -> Iterator[list[Balancer]]
         one.process.kill()
 
 
+@pytest.fixture
+def gateways(tmp_path: Path, ports: dict[str, int]) -> Iterator[list[Process]]:
+    """Two that say their names, each in a process that can be killed and frozen."""
+    both = [Process(instance.name, tmp_path) for instance in table.of("gateway")]
+    for one in both:
+        command = [sys.executable, "-m", "tests.deploy.echo", one.name]
+        addresses = [str(ports[one.name]), str(ports[f"{one.name}_metrics"])]
+        one.start([*command, *addresses], os.environ, directory=ROOT)
+    yield both
+    for one in both:
+        one.kill()
+
+
+@pytest.fixture
+def at(balancers: list[Balancer], ports: dict[str, int]) -> int:
+    """Where both balancers listen for callers of a gateway."""
+    assert balancers
+    return ports[table.door("gateway")]
+
+
 def answers(port: int) -> set[str]:
     """Who answered, over many new connections; "" is a connection that nobody took."""
     found = set()
     for _ in range(CALLS):
-        with closing(socket.create_connection((LOOPBACK, port), timeout=10)) as connection:
+        with closing(socket.create_connection((LOOPBACK, port), timeout=ANSWER_TIMEOUT_S)) as connection:
             try:
                 found.add(connection.recv(100).decode())
             except ConnectionResetError:
@@ -68,21 +71,26 @@ def answers(port: int) -> set[str]:
     return found
 
 
-def test_who_stands_behind_the_address_may_die(balancers: list[Balancer], ports: dict[str, int]) -> None:
-    assert balancers
-    servers = [Echo(name, ports[name]) for name in ("gateway-a", "gateway-b")]
-    at = ports[table.door("gateway")]
+def test_who_stands_behind_the_address_may_die(at: int, gateways: list[Process]) -> None:
     assert wait_until(lambda: answers(at) == {"gateway-a", "gateway-b"}, 30)
-    servers[0].close()
+    gateways[0].kill()
     # Whether it is known to be gone or not: a connection that it refuses goes on to the other one.
     assert answers(at) == {"gateway-b"}
-    servers[1].close()
 
 
-def test_one_of_the_two_balancers_may_die(balancers: list[Balancer], ports: dict[str, int]) -> None:
-    server = Echo("gateway-b", ports["gateway-b"])
-    at = ports[table.door("gateway")]
+def test_who_stands_behind_the_address_may_hang(at: int, gateways: list[Process]) -> None:
+    """Its kernel goes on taking connections."""
+    assert wait_until(lambda: answers(at) == {"gateway-a", "gateway-b"}, 30)
+    pid = gateways[0].pid
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
     assert wait_until(lambda: answers(at) == {"gateway-b"}, 30)
+    os.kill(pid, signal.SIGCONT)
+    assert wait_until(lambda: answers(at) == {"gateway-a", "gateway-b"}, 30)
+
+
+def test_one_of_the_two_balancers_may_die(at: int, balancers: list[Balancer], gateways: list[Process]) -> None:
+    both = {one.name for one in gateways}
+    assert wait_until(lambda: answers(at) == both, 30)
     balancers[0].process.kill()
-    assert answers(at) == {"gateway-b"}
-    server.close()
+    assert answers(at) == both

@@ -13,7 +13,7 @@ from deploy.environment import ADMINISTRATOR_PASSWORD
 from deploy.ha import balancer, etcd, patroni, table
 from deploy.ha.etcd import Etcd
 from deploy.process import Process
-from deploy.services import LOOPBACK, PROCESSES
+from deploy.services import FRONTEND, LOOPBACK, PROCESSES
 
 PORTS = {name: 21_000 + number for number, name in enumerate(table.ports())}
 SECRETS = {
@@ -40,8 +40,10 @@ def lines_of(door: str) -> list[str]:
 
 @pytest.mark.parametrize("service", table.CALLED)
 def test_both_processes_of_a_service_stand_behind_its_door(service: str) -> None:
+    page = "" if service == FRONTEND.name else "_metrics"
     assert lines_of(service) == [
-        f"server {service}-{side} {LOOPBACK}:{PORTS[f'{service}-{side}']}" for side in table.SIDES
+        f"server {name} {LOOPBACK}:{PORTS[name]} port {PORTS[f'{name}{page}']}"
+        for name in (f"{service}-{side}" for side in table.SIDES)
     ]
 
 
@@ -54,7 +56,9 @@ def test_behind_the_door_of_the_database_only_the_primary_is_let_through() -> No
 
 
 def test_every_broker_stands_behind_the_door_of_the_brokers() -> None:
-    assert [line.split()[1] for line in lines_of("rabbitmq")] == list(table.BROKERS)
+    assert lines_of("rabbitmq") == [
+        f"server {name} {LOOPBACK}:{PORTS[name]} port {PORTS[f'{name}_management']}" for name in table.BROKERS
+    ]
 
 
 def test_both_balancers_are_at_the_same_doors() -> None:
