@@ -80,3 +80,7 @@ class HaSystem(System):
     async def queues(self) -> Sequence[Mapping[str, object]]:
         """The quorum queues, by whichever broker answers. Raises OSError when none does."""
         return await asyncio.to_thread(brokers.queues_by_any, self._several.servers.brokers)
+
+    async def apart(self) -> str:
+        """The broker that the others say they are parted from; "" if none."""
+        return await asyncio.to_thread(brokers.apart, self._several.servers.brokers)

@@ -36,6 +36,11 @@ def _own() -> list[Cell]:
             calls_within_s=CALLS_WITHIN_S,
         ),
         Cell(
+            "ha-broker-parted",
+            f"SIGSTOP of the broker that leads the busiest queue for {faults.TAKEN_FOR_DEAD_S:.0f} s",
+            faults.broker_parted,
+        ),
+        Cell(
             "ha-kill-any-server",
             "kill -9 of each etcd, broker, database and balancer in turn",
             faults.killed_one_by_one(faults.SERVERS_ONE_BY_ONE),

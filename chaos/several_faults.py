@@ -1,6 +1,7 @@
 """What may happen to a system of several: any one process of it dies, and the others do its work."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -12,6 +13,7 @@ from chaos.faults import KILL_GAP_S, Fault, Scene
 from chaos.several import HaSystem
 from chaos.system import RESTART_AFTER_S, TWINS
 from deploy.errors import StackError
+from deploy.ha import brokers
 from deploy.ha.table import INSTANCES, SERVERS
 
 FAILOVERS: Final = 2
@@ -22,6 +24,9 @@ FAILOVER_S: Final = "failover_s"
 STANDBY_AGAIN_S: Final = "standby_again_s"
 LEADER_AGAIN_S: Final = "leader_again_s"
 KILLED: Final = "killed"
+PARTED: Final = "parted"
+# Longer than RabbitMQ's net tick, with its quarter, and what follows.
+TAKEN_FOR_DEAD_S: Final = 90.0
 _LOOK_INTERVAL_S: Final = 0.1
 # Beyond this a turn has failed, and the harness says so.
 _TURN_MAX_S: Final = 360.0
@@ -76,6 +81,25 @@ async def kill_broker_leader(scene: Scene) -> None:
         await system.up(leader)
 
 
+async def broker_parted(scene: Scene) -> None:
+    """SIGSTOP of the broker that leads the busiest queue until the others take it for dead, which it may not notice.
+
+    Thawed, it is started again if it goes on apart from them, as an operator would.
+    """
+    system = several(scene)
+    await asyncio.sleep(scene.random.uniform(*KILL_GAP_S))
+    leader = await _leader(system)
+    with system.hands_off(leader):
+        system.signal(leader, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(TAKEN_FOR_DEAD_S)
+        finally:
+            system.signal(leader, signal.SIGCONT)
+        await asyncio.sleep(brokers.TOLD_WITHIN_S)
+        scene.figures[PARTED] = float(await system.apart() != "")
+        await _until(partial(_is_united, system, leader))
+
+
 def killed_one_by_one(parts: Sequence[str]) -> Fault:
     """kill -9 of each part once, in an order that the seed draws, and started again as an orchestrator would."""
 
@@ -121,6 +145,10 @@ async def _is_started(system: HaSystem, part: str) -> bool:
     except (StackError, psycopg.Error):
         return False
     return True
+
+
+async def _is_united(system: HaSystem, broker: str) -> bool:
+    return await _is_started(system, broker) and await system.apart() == ""
 
 
 async def _commits(system: HaSystem) -> bool:

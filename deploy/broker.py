@@ -74,7 +74,15 @@ def virtual_host(amqp_url: str) -> str:
     return unquote(urlsplit(amqp_url).path[1:]) or "/"
 
 
-def ask(management_url: str, amqp_url: str, method: str, path: str, body: bytes | None = None) -> bytes:
+def ask(
+    management_url: str,
+    amqp_url: str,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    *,
+    timeout_s: float = _TIMEOUT_S,
+) -> bytes:
     """The answer of the management page to the user of the AMQP URL. Raises urllib.error.HTTPError, OSError."""
     user = urlsplit(amqp_url)
     login = b64encode(f"{unquote(user.username or '')}:{unquote(user.password or '')}".encode()).decode()
@@ -85,7 +93,7 @@ def ask(management_url: str, amqp_url: str, method: str, path: str, body: bytes 
         headers={"Authorization": f"Basic {login}", "Content-Type": "application/json"},
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=_TIMEOUT_S) as answer:
+    with opener.open(request, timeout=timeout_s) as answer:
         read: bytes = answer.read()
         return read
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,9 @@ COOKIE: Final = f"{SETTING_PREFIX}ERLANG_COOKIE"
 TOGETHER_DEADLINE_S: Final = 60.0
 _QUEUES: Final = "/usr/lib/rabbitmq/bin/rabbitmq-queues"
 _GROW_TIMEOUT_S: Final = 60.0
+_LOOK_TIMEOUT_S: Final = 5.0
+# Twice what passes until a node's page tells what has become different.
+TOLD_WITHIN_S: Final = 10.0
 
 
 def nodes(
@@ -64,6 +68,32 @@ def grow(node: RabbitMQ) -> None:
         # It counts a queue that has that member already as a failure: what came of it is asked afterwards.
         check=False,
     )
+
+
+def apart(nodes: Sequence[RabbitMQ]) -> str:
+    """The node that others say they are parted from, "" if none: it is to be started again.
+
+    One that was frozen for longer than RabbitMQ's net tick, 45 to 75 s, took the others for dead, as they did it.
+    Thawed, it may go on with tables of its own, for ever: what is said to it does not reach who is connected to them.
+    """
+    # Each knows it of itself at once, of the others only when they have told it.
+    # All at once: while one hangs, those who wait for it answer late.
+    with ThreadPoolExecutor() as pool:
+        named = Counter(peer for told in pool.map(_parted_from, nodes) for peer in told)
+    # Of two that name each other one must go; the first is whom others join.
+    return max(named, key=lambda name: (named[name], name)) if named else ""
+
+
+def _parted_from(node: RabbitMQ) -> list[str]:
+    """Whom a node says it is parted from, by their short names; nobody if it does not answer."""
+    try:
+        told = ask(node.page, node.url, "GET", "/api/nodes?columns=name,partitions", timeout_s=_LOOK_TIMEOUT_S)
+    except OSError:
+        return []
+    own = full_name(node.process.name)
+    # One that has just started has not said yet.
+    parted = [peer for one in json.loads(told) if one["name"] == own for peer in one.get("partitions", ())]
+    return [peer.partition("@")[0] for peer in parted]
 
 
 def queues(node: RabbitMQ) -> list[dict[str, Any]]:

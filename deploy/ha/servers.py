@@ -17,7 +17,7 @@ from deploy.ha.balancer import Balancer
 from deploy.ha.etcd import Etcd
 from deploy.ha.patroni import Patroni
 from deploy.ha.table import BALANCERS, BROKERS, DATABASES, EPMD, ETCDS, SERVERS, door
-from deploy.process import Process, dead, wait_with_others
+from deploy.process import Process, dead, wait_until, wait_with_others
 from deploy.rabbitmq import STOP_DEADLINE_S, RabbitMQ, start_epmd
 from deploy.servers import Server, bring_up
 
@@ -74,6 +74,8 @@ class Servers:
             # Who comes first is joined by the others; at once, each might take itself for the first.
             self._bring_up(nodes[:1])
         self._bring_up([*etcds, *nodes, *balancers])
+        if nodes:
+            self._unite()
         if nodes and not brokers.are_together(running := [node for node in self.brokers if node.process.pid]):
             raise StackError(f"the brokers are no cluster after {brokers.TOGETHER_DEADLINE_S:.0f} s: {running[0].page}")
         self._bring_up(databases)
@@ -112,6 +114,18 @@ class Servers:
     def _bring_up(self, servers: Collection[Server]) -> None:
         facts = {server.fact: server.url for server in servers}
         bring_up(list(servers), facts, self.run_dir / "apt.log", stop=lambda name: self.stop([name]), say=self.say)
+
+    def _unite(self) -> None:
+        """Starts brokers again that the others are parted from; each once at most."""
+        running = [node for node in self.brokers if node.process.pid is not None]
+        for _ in running:
+            name = brokers.apart(running)
+            if not name:
+                return
+            self.say(f"{name} was away for so long that it knows other things than the rest; starting it again")
+            self.stop([name])
+            self._bring_up([node for node in running if node.process.name == name])
+            wait_until(lambda parted=name: brokers.apart(running) != parted, brokers.TOLD_WITHIN_S)  # type: ignore[misc]
 
     def _install(self, servers: Collection[Server]) -> None:
         """All that is missing, at once."""

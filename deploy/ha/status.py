@@ -6,7 +6,7 @@ from functools import partial
 
 from deploy import rabbitmq
 from deploy.errors import StackError
-from deploy.ha import patroni
+from deploy.ha import brokers, patroni
 from deploy.ha.balancer import is_alive
 from deploy.ha.etcd import Etcd
 from deploy.ha.servers import Servers
@@ -50,9 +50,11 @@ def _servers(stack: HaStack) -> list[Status]:
     for name in BALANCERS:
         address = f"{LOOPBACK}:{ports[name]}"
         found.append(Status(name, pid(name), is_alive(ports[name]), address, f"http://{address}/"))
+    parted = brokers.apart(servers.brokers)
     for node in servers.brokers:
         name = node.process.name
-        found.append(Status(name, pid(name), _is_broker(node), f"{LOOPBACK}:{ports[name]}", node.page))
+        told = f"{name} (apart)" if name == parted else name
+        found.append(Status(told, pid(name), _is_broker(node), f"{LOOPBACK}:{ports[name]}", node.page))
     for name, database in servers.databases.items():
         told = f"{name} ({roles[name]})" if name in roles else name
         found.append(Status(told, pid(name), name in roles, f"{LOOPBACK}:{ports[name]}", f"{database.page}/cluster"))

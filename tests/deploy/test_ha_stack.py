@@ -1,5 +1,6 @@
 """What the stack of several says of itself, and how it ends what outlives those that started it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from deploy.ha import brokers, patroni, table
 from deploy.ha.stack import HaStack, is_of_several
 from deploy.ports import Ports
 from deploy.process import Process
+from deploy.rabbitmq import RabbitMQ
 from deploy.services import BROKER_USERS, LOOPBACK, PROCESSES, ROLES, settings
 
 
@@ -116,11 +118,16 @@ def processes(tmp_path: Path) -> Iterator[dict[str, Process]]:
         one.kill()
 
 
+@pytest.fixture
+def nodes(tmp_path: Path, ports: dict[str, int], processes: dict[str, Process]) -> list[RabbitMQ]:
+    return brokers.nodes(processes, tmp_path, ports, "secret", "cookie")
+
+
 @pytest.mark.parametrize("dead", [("broker-2",), ("broker-2", "broker-3")], ids="+".join)
 def test_a_broker_that_waits_for_dead_ones_names_them(
     dead: tuple[str, ...],
     tmp_path: Path,
-    ports: dict[str, int],
+    nodes: list[RabbitMQ],
     processes: dict[str, Process],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -132,7 +139,7 @@ def test_a_broker_that_waits_for_dead_ones_names_them(
     for name in dead:
         processes[name].start([str(script)], {}, directory=tmp_path)
         processes[name].kill()
-    node, *_ = brokers.nodes(processes, tmp_path, ports, "secret", "cookie")
+    node, *_ = nodes
     with pytest.raises(StackError, match=f"broker-1 cannot be up without {' and '.join(dead)}; start all"):
         node.start()
     assert node.process.pid is not None, "it is needed as soon as they are back"
@@ -148,6 +155,34 @@ def test_a_database_that_waits_for_the_dead_one_names_it(
     servers = HaStack(tmp_path).servers
     with pytest.raises(StackError, match="postgres-a cannot be ready without postgres-b; start all"):
         replace(servers, ports=ports)._await_databases(["postgres-a"])
+
+
+@pytest.mark.parametrize(
+    ("told", "to_start_again"),
+    [
+        ({"broker-1": [], "broker-2": [], "broker-3": []}, ""),
+        ({"broker-1": ["broker-2"], "broker-2": ["broker-1", "broker-3"], "broker-3": ["broker-2"]}, "broker-2"),
+        ({"broker-1": ["broker-2"], "broker-2": None, "broker-3": ["broker-2"]}, "broker-2"),
+        ({"broker-1": ["broker-3"], "broker-3": ["broker-1"]}, "broker-3"),
+        ({"broker-2": None}, ""),
+    ],
+    ids=["united", "one thawed", "and says nothing", "of two that are left", "nobody answers"],
+)
+def test_the_broker_that_most_are_parted_from_is_to_be_started_again(
+    told: dict[str, list[str] | None], to_start_again: str, nodes: list[RabbitMQ], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = {node.page: node.process.name for node in nodes}
+
+    def ask(page: str, *_: object, **__: object) -> bytes:
+        """As RabbitMQ 3.10: of others a node knows what they told it some seconds ago, which may be nothing."""
+        parted = told[pages[page]]
+        if parted is None:
+            raise TimeoutError
+        own = {"name": f"{pages[page]}@localhost", "partitions": [f"{peer}@localhost" for peer in parted]}
+        return json.dumps([own, {"name": "another@localhost"}]).encode()
+
+    monkeypatch.setattr(brokers, "ask", ask)
+    assert brokers.apart([node for node in nodes if node.process.name in told]) == to_start_again
 
 
 def test_queues_that_lack_a_member_are_named_and_leaders_are_counted() -> None:

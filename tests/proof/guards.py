@@ -22,6 +22,7 @@ from tests.proof.guards_in_reservations import DATABASE, TICKETS_AND_MONEY
 from tests.proof.guards_of_data import PAST, PEOPLE, RIGHTS
 from tests.proof.guards_of_limits import LIMITS
 from tests.proof.guards_of_links import LINKS
+from tests.proof.guards_of_several import SEVERAL
 from tests.proof.guards_of_shards import SHARDS
 from tests.proof.guards_of_the_cluster import CLUSTER
 
@@ -40,6 +41,7 @@ GUARDS: Final = (
     *PEOPLE,
     *GARBAGE,
     *CLUSTER,
+    *SEVERAL,
     *SHARDS,
 )
 ROOT: Final = Path(__file__).parents[2]
