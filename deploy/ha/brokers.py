@@ -76,8 +76,7 @@ def apart(nodes: Sequence[RabbitMQ]) -> str:
     One that was frozen for longer than RabbitMQ's net tick, 45 to 75 s, took the others for dead, as they did it.
     Thawed, it may go on with tables of its own, for ever: what is said to it does not reach who is connected to them.
     """
-    # Each knows it of itself at once, of the others only when they have told it.
-    # All at once: while one hangs, those who wait for it answer late.
+    # At once: while one hangs, those who wait for it answer late.
     with ThreadPoolExecutor() as pool:
         named = Counter(peer for told in pool.map(_parted_from, nodes) for peer in told)
     # Of two that name each other one must go; the first is whom others join.

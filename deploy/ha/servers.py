@@ -116,7 +116,7 @@ class Servers:
         bring_up(list(servers), facts, self.run_dir / "apt.log", stop=lambda name: self.stop([name]), say=self.say)
 
     def _unite(self) -> None:
-        """Starts brokers again that the others are parted from; each once at most."""
+        """Starts brokers again that the others are parted from, one after the other."""
         running = [node for node in self.brokers if node.process.pid is not None]
         for _ in running:
             name = brokers.apart(running)
